@@ -1,0 +1,114 @@
+"""Checkpoints: folders `step-<N>`, complete or absent, of tensors in safetensors and everything else in JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dqn.errors import UserError
+from dqn.files import sync, write_json
+
+FORMAT = 1
+_TENSORS, _VALUES = "tensors.safetensors", "values.json"
+
+
+def save(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
+    """Write `state` (nested dicts of tensors and JSON values) as folder/step-<N>; keep the last `keep`."""
+    place = folder / f"step-{step:012d}"
+    beside = folder / f".{place.name}.part"
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    try:
+        tensors: dict[str, Tensor] = {}
+        values = _take_tensors(state, "", tensors)
+        save_file(tensors, beside / _TENSORS)
+        sync(beside / _TENSORS)
+        checksum = _sha256(beside / _TENSORS)
+        write_json(beside / _VALUES, {"format": FORMAT, "step": step, "sha256": checksum, "state": values})
+        sync(beside)
+        shutil.rmtree(place, ignore_errors=True)
+        beside.rename(place)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    sync(folder)
+    for old in checkpoints(folder)[:-keep]:
+        shutil.rmtree(old)
+    return place
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The complete checkpoints in a folder, oldest first."""
+    return sorted(folder.glob("step-*"))
+
+
+def load_last(folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """The state of the last checkpoint that is whole, and a line for each later one that is damaged.
+
+    Raises:
+        UserError: there is none.
+    """
+    there = checkpoints(folder)
+    if not there:
+        raise UserError("resume", folder.parent, "has no checkpoint to go on from")
+    damages = []
+    for place in reversed(there):
+        try:
+            return load(place), damages
+        except ValueError as damage:
+            damages.append(str(damage))
+    raise UserError("resume", folder.parent, "; ".join(damages) + "; no whole checkpoint is left")
+
+
+def load(place: Path) -> dict[str, Any]:
+    """The state that `save` was given.
+
+    Raises:
+        ValueError: the checkpoint is damaged or of another format; says which.
+    """
+    try:
+        record = json.loads((place / _VALUES).read_text(encoding="utf-8"))
+        found, checksum = record["format"], record["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"checkpoint {place.name} is damaged ({_VALUES}: {error})") from error
+    if found != FORMAT:
+        raise ValueError(f"checkpoint {place.name} has format {found}; this version reads {FORMAT}")
+    try:
+        if _sha256(place / _TENSORS) != checksum:
+            raise ValueError(f"checkpoint {place.name} is damaged ({_TENSORS} does not match its checksum)")
+    except OSError as error:
+        raise ValueError(f"checkpoint {place.name} is damaged ({_TENSORS}: {error.strerror})") from error
+    state: dict[str, Any] = _put_tensors(record["state"], "", load_file(place / _TENSORS))
+    return state
+
+
+def _take_tensors(state: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+    """The state with a mark in place of each tensor; the tensors by their path."""
+    if isinstance(state, Tensor):
+        tensors[path] = state.detach().contiguous()
+        return {"tensor": path}
+    if isinstance(state, dict):
+        return {key: _take_tensors(value, f"{path}/{key}" if path else key, tensors) for key, value in state.items()}
+    return state
+
+
+def _put_tensors(state: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(state, dict):
+        if state == {"tensor": path}:
+            return tensors[path]
+        return {key: _put_tensors(value, f"{path}/{key}" if path else key, tensors) for key, value in state.items()}
+    return state
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()  # hashlib.file_digest needs Python 3.11
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,150 @@
+"""What must fit together in a config beyond the type and range of each field.
+
+`check_config` needs the config alone and runs before anything is built; `check_fit` needs to know what the
+environment observes and runs before anything is written.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+
+from dqn.config import (
+    Config,
+    PiecewiseConfig,
+    ScheduleConfig,
+)
+from dqn.envs.base import EnvironmentSpec
+from dqn.errors import UserError
+
+
+def check_config(config: Config) -> None:
+    """Raise a UserError for the first thing in the config that cannot work."""
+    _check_length(config)
+    _check_memory(config)
+    _check_schedules(config)
+    _check_evaluation(config)
+    _check_device("trainer.device", config.trainer.device)
+    _check_device("memory.device", config.memory.device)
+    if config.logger.tensorboard is not None and importlib.util.find_spec("tensorboard") is None:
+        raise UserError("logger", "tensorboard", 'needs the extra: pip install -e ".[tensorboard]"')
+
+
+def _check_length(config: Config) -> None:
+    trainer = config.trainer
+    if trainer.total_steps is None and trainer.total_episodes is None:
+        raise UserError("trainer.total_steps", None, "set this or trainer.total_episodes, or the run never ends")
+
+
+def _check_memory(config: Config) -> None:
+    memory, trainer = config.memory, config.trainer
+    if memory.capacity_steps is not None and memory.capacity_steps < config.env.num_envs:
+        raise UserError("memory.capacity_steps", memory.capacity_steps, "holds less than one step of env.num_envs")
+    if not memory.replacement:
+        # Between two transitions there is at most one autoreset, which is none.
+        if memory.capacity_steps is not None and memory.capacity_steps < 2 * trainer.batch_size:
+            raise UserError(
+                "memory.capacity_steps",
+                memory.capacity_steps,
+                f"batches of {trainer.batch_size} without replacement need at least {2 * trainer.batch_size}",
+            )
+        if memory.warmup_steps < 2 * trainer.batch_size:
+            raise UserError(
+                "memory.warmup_steps",
+                memory.warmup_steps,
+                f"learning cannot start before a batch of {trainer.batch_size} different transitions is there; "
+                f"at least {2 * trainer.batch_size}, or memory.replacement=true",
+            )
+    if trainer.total_steps is not None and memory.warmup_steps >= trainer.total_steps:
+        raise UserError(
+            "memory.warmup_steps",
+            memory.warmup_steps,
+            f"the run ends at {trainer.total_steps} steps before learning starts; must be less",
+        )
+    if memory.device == "cpu" and config.trainer.device.startswith("cuda"):
+        raise UserError("memory.device", "cpu", "must be auto or the device of the network, trainer.device")
+
+
+def _check_schedules(config: Config) -> None:
+    _check_schedule("optimizer.learning_rate_schedule", config.optimizer.learning_rate_schedule)
+    exploration = config.exploration
+    if exploration.kind == "greedy":
+        return
+    _check_schedule("exploration.schedule", exploration.schedule)
+    is_temperature = exploration.kind == "boltzmann"
+    for field, value in _levels(exploration.schedule):
+        if is_temperature and value <= 0:
+            raise UserError(f"exploration.schedule.{field}", value, "is a temperature, which must be above 0")
+        if not is_temperature and value > 1:
+            raise UserError(f"exploration.schedule.{field}", value, "is an epsilon, a probability: at most 1")
+
+
+def _check_schedule(key: str, schedule: ScheduleConfig) -> None:
+    if not isinstance(schedule, PiecewiseConfig):
+        return
+    if len(schedule.steps) != len(schedule.values):
+        raise UserError(f"{key}.values", schedule.values, f"needs one value for each of {len(schedule.steps)} steps")
+    if any(b <= a for a, b in zip(schedule.steps, schedule.steps[1:], strict=False)):
+        raise UserError(f"{key}.steps", schedule.steps, "must increase")
+
+
+def _levels(schedule: ScheduleConfig) -> list[tuple[str, float]]:
+    """The values a schedule can take, with the names of their fields."""
+    if schedule.kind == "constant":
+        return [("value", schedule.value)]
+    if isinstance(schedule, PiecewiseConfig):
+        return [("values", value) for value in schedule.values]
+    return [("start", schedule.start), ("end", schedule.end)]
+
+
+def _check_evaluation(config: Config) -> None:
+    evaluation, stop = config.evaluation, config.evaluation.stop
+    wanted = stop.mean_return is not None or stop.optimal or stop.max_value_change is not None
+    if wanted and evaluation.every_steps is None:
+        raise UserError("evaluation.every_steps", None, "evaluation.stop needs evaluations during training")
+    start = evaluation.env.get("start", getattr(config.env, "start", None))
+    if start == "every" and evaluation.num_envs != 1:
+        raise UserError(
+            "evaluation.num_envs", evaluation.num_envs, "must be 1 with start=every, which takes the cells in turn"
+        )
+
+
+def _check_device(key: str, name: str) -> None:
+    if not name.startswith("cuda"):
+        return
+    import torch
+
+    index = int(name.partition(":")[2] or 0)
+    if index >= torch.cuda.device_count():
+        there = torch.cuda.device_count()
+        raise UserError(key, name, f"{there or 'no'} CUDA device{'s are' if there > 1 else ' is'} here; use auto or cpu")
+
+
+def check_fit(config: Config, spec: EnvironmentSpec) -> None:
+    """Raise a UserError where network, memory and environment do not fit together."""
+    if config.evaluation.stop.optimal and not spec.knows_optimum:
+        raise UserError("evaluation.stop.optimal", True, "this environment does not know its optimum; use mean_return")
+    if config.memory.capacity_steps is None and config.trainer.total_steps is None and spec.max_episode_steps is None:
+        raise UserError(
+            "memory.capacity_steps", None, "an unbounded memory needs trainer.total_steps or a limit on episodes' length"
+        )
+    _check_memory_fits(config, spec)
+
+
+def _check_memory_fits(config: Config, spec: EnvironmentSpec) -> None:
+    steps = config.memory.capacity_steps or config.trainer.total_steps
+    if steps is None or not hasattr(os, "sysconf"):
+        return
+    item = {"uint8": 1, "float32": 4, "int64": 8}[spec.frame_dtype]
+    needed = steps * (math.prod(spec.frame_shape) * item + 18)
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    on_gpu = config.trainer.device.startswith("cuda")
+    if needed > installed and not on_gpu:
+        raise UserError(
+            "memory.capacity_steps",
+            steps,
+            f"needs {needed / 1e9:.1f} GB, but this machine has {installed / 1e9:.1f} GB; "
+            f"at most {int(steps * installed / needed / 1e5) * 100_000:,} would fit",
+        )
+

@@ -1,0 +1,131 @@
+"""From a command line to a run: Hydra composes, errors become one line and an exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dqn.errors import TrainingError, UserError
+from dqn.terminal import say
+
+# Exit statuses beside 0 for success.
+_FAILED, _BAD_INPUT, _INTERRUPTED = 1, 2, 130
+_LENGTHS = ("trainer.total_steps", "trainer.total_episodes")
+
+
+def run_command(command: Callable[[], int | None]) -> None:
+    """Run a script's work and exit: 2 with one line for bad input, 1 for failed work, 130 when interrupted."""
+    try:
+        status = command() or 0
+    except UserError as error:
+        say(f"error: {error}")
+        status = _BAD_INPUT
+    except TrainingError as error:
+        say(f"error: {error}")
+        status = _FAILED
+    except KeyboardInterrupt:
+        say("interrupted")
+        status = _INTERRUPTED
+    sys.exit(status)
+
+
+def train_command() -> int:
+    """Train what Hydra composes from the command line; returns the exit status."""
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from dqn.compose import CONF, explain, register_resolvers
+
+    # Errors come to us as they are; Hydra would print them and exit.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    register_resolvers()
+    sys.argv = _with_absolute_config_path(sys.argv)
+    statuses = [0]
+    errors: list[Exception] = []
+
+    def job(config: Any) -> float | None:
+        try:
+            summary = _train_composed(config)
+        except (UserError, TrainingError) as error:
+            errors.append(error)
+            raise SystemExit from error  # past Hydra, which would print a trace
+        statuses.append({"interrupted": _INTERRUPTED, "diverged": _FAILED}.get(summary["status"], 0))
+        if summary["status"] == "interrupted":
+            raise SystemExit(_INTERRUPTED)  # of a sweep the remaining jobs too
+        final = summary["final_evaluation"]
+        return None if final is None else float(final["mean_return"])
+
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
+    except SystemExit:
+        if errors:
+            raise errors[0] from None
+        raise
+    except (HydraException, OmegaConfBaseException) as error:
+        overrides = [word for word in sys.argv[1:] if not word.startswith("-")]
+        raise explain(error, overrides) from error
+    return max(statuses)
+
+
+def _train_composed(config: Any) -> dict[str, Any]:
+    """One job of Hydra's: a new run, or one to resume."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from dqn.compose import resolve
+    from dqn.observers.result_table import print_result_table
+
+    hydra_config = HydraConfig.get()
+    path = Path(hydra_config.runtime.output_dir)
+    try:
+        values = resolve(config)
+        from dqn import run  # with torch: only now that the config has composed
+
+        if values["resume"] is None:
+            summary = run.train(values, path)
+        else:
+            summary = run.resume(path, _changes(list(hydra_config.overrides.task)))
+    except UserError:
+        _remove_if_empty(path)
+        raise
+    print_result_table(summary, path)
+    return summary
+
+
+def _changes(overrides: list[str]) -> dict[str, int]:
+    """What a resumed run changes: its length and nothing else."""
+    changes = {}
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key == "resume":
+            continue
+        if key not in _LENGTHS:
+            raise UserError(key, value, f"a resumed run keeps its config; only {' and '.join(_LENGTHS)} may be given")
+        changes[key] = value
+    return changes  # type: ignore[return-value]
+
+
+def _remove_if_empty(path: Path) -> None:
+    """Take back the folder that Hydra made, and its parents as far as they are empty."""
+    for folder in (path, *path.parents[:2]):
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+
+
+def _with_absolute_config_path(argv: list[str]) -> list[str]:
+    """A config path as seen from where the user is; Hydra would look beside the script."""
+    argv = list(argv)
+    for i, word in enumerate(argv):
+        flag, equals, value = word.partition("=")
+        if flag not in ("--config-path", "-cp", "--config-dir", "-cd"):
+            continue
+        if equals:
+            argv[i] = f"{flag}={Path(value).absolute()}"
+        elif i + 1 < len(argv):
+            argv[i + 1] = str(Path(argv[i + 1]).absolute())
+    return argv

@@ -1,0 +1,105 @@
+"""Composing configs with Hydra, with errors that name the key and the nearest valid one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from dqn.errors import UserError, nearest
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+
+
+def register_resolvers() -> None:
+    """Make `run_folder` known to Hydra: the folder of the run to resume, or else the one of a new run."""
+    OmegaConf.register_new_resolver("run_folder", lambda resume, new: resume or new, replace=True)
+
+
+def compose_config(overrides: Sequence[str]) -> dict[str, Any]:
+    """What `scripts/train.py` would run with these overrides, resolved.
+
+    Raises:
+        UserError: an override names what does not exist.
+    """
+    register_resolvers()
+    try:
+        return resolve(_compose(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise explain(error, overrides) from error
+
+
+def resolve(config: DictConfig) -> dict[str, Any]:
+    """A composed config as plain nested values.
+
+    Raises:
+        UserError: a value that has no default was not given.
+    """
+    try:
+        container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        key = str(error.full_key)
+        raise UserError(key, "???", f"must be given, e.g. {key}={_EXAMPLES.get(key, '...')}") from error
+    except OmegaConfBaseException as error:
+        raise UserError(str(error.full_key or ""), "", str(error).splitlines()[0]) from error
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+_EXAMPLES = {"env.game": "seaquest", "env.id": "Acrobot-v1"}
+
+
+def _compose(overrides: Sequence[str]) -> DictConfig:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", overrides=list(overrides))
+
+
+def explain(error: Exception, overrides: Sequence[str]) -> UserError:
+    """Hydra's complaint about overrides in one line, with the nearest valid name."""
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        group = group.removeprefix("/")
+        return UserError(group, option, f"no such option; {nearest(option, error.options)}")
+    if isinstance(error, OverrideParseException):
+        return UserError("", "", f"cannot read the override {error.override!r}; overrides look like key=value")
+    match = re.search(r"Could not override '([^']+)'", str(error))
+    if isinstance(error, ConfigCompositionException) and match:
+        return _unknown_key(match.group(1).partition("@")[0], overrides)
+    return UserError("", "", " ".join(str(error).split()))
+
+
+def _unknown_key(key: str, overrides: Sequence[str]) -> UserError:
+    values = {o.lstrip("+~").partition("=")[0]: o.partition("=")[2] for o in overrides}
+    value = values.get(key, "")
+    if "/" in key or (CONF / key).is_dir():
+        groups = [str(path.relative_to(CONF)) for path in CONF.rglob("*") if path.is_dir()]
+        return UserError(key, value, f"no such group here; {nearest(key, groups)}")
+    # Group choices keep their meaning without the faulty values; they decide which keys there are.
+    choices = [o for o in overrides if (CONF / o.partition("=")[0]).is_dir()]
+    keys = [k for k in _leaves(OmegaConf.to_container(_compose(choices)), "") if not k.startswith("hydra.")]
+    parent, _, name = key.rpartition(".")
+    homes = [
+        f"{parent}={option.stem}"
+        for option in sorted((CONF / parent).glob("*.yaml"))
+        if parent and name in (OmegaConf.load(option) or {})
+    ]
+    if homes:
+        return UserError(key, value, f"no such key in this {parent}; it belongs to {' and '.join(homes)}")
+    siblings = [k for k in keys if k.startswith(f"{parent}.")] if parent else keys
+    return UserError(key, value, f"no such key; {nearest(key, siblings or keys)}")
+
+
+def _leaves(node: Any, path: str) -> Iterator[str]:
+    if isinstance(node, dict) and node:
+        for key, value in node.items():
+            yield from _leaves(value, f"{path}.{key}" if path else str(key))
+    else:
+        yield path

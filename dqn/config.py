@@ -1,0 +1,419 @@
+"""What a run is, as types: one dataclass per choice, filled from the YAML files in conf/.
+
+Every value and its comment stand in conf/, once; the fields here carry no defaults. A field says its type, its
+range and whether it is a trait: a setting in which the members of one population may differ. What must fit
+together across fields is checked in `dqn.checks`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass as plain_dataclass
+from typing import Annotated, Any, Literal, Union
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+
+@plain_dataclass(frozen=True)
+class Trait:
+    """Marks a field in which members of one population may differ."""
+
+
+TRAIT = Trait()
+_STRICT = ConfigDict(extra="forbid")
+
+Positive = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+# --- env -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(config=_STRICT, frozen=True)
+class GridWorldConfig:
+    """conf/env/gridworld.yaml."""
+
+    kind: Literal["gridworld"]
+    map: str
+    step_reward: Finite
+    goal_reward: Finite
+    hole_reward: Finite
+    slip_probability: Fraction
+    start: Literal["fixed", "random", "every"]
+    max_steps: Positive
+    observation: Literal["index", "one_hot", "coordinates", "image"]
+    num_envs: Positive
+
+
+@dataclass(config=_STRICT, frozen=True)
+class GymnasiumConfig:
+    """conf/env/gymnasium.yaml and cartpole.yaml."""
+
+    kind: Literal["gymnasium"]
+    id: str
+    kwargs: dict[str, Any]
+    max_steps: Positive | None
+    num_envs: Positive
+
+
+@dataclass(config=_STRICT, frozen=True)
+class AtariConfig:
+    """conf/env/atari.yaml, breakout.yaml and pong.yaml."""
+
+    kind: Literal["atari"]
+    game: str
+    action_repeat: Positive
+    repeat_action_probability: Fraction
+    noop_max: NonNegative
+    fire_on_reset: bool
+    full_action_set: bool
+    terminal_on_life_loss: bool
+    clip_rewards: bool
+    frame_height: Annotated[int, Field(ge=8, le=512)]
+    frame_width: Annotated[int, Field(ge=8, le=512)]
+    frame_stack: Annotated[int, Field(ge=1, le=64)]
+    max_pool: bool
+    max_frames_per_episode: Positive
+    num_envs: Positive
+
+
+EnvConfig = Annotated[Union[GridWorldConfig, GymnasiumConfig, AtariConfig], Field(discriminator="kind")]
+
+
+# --- network -------------------------------------------------------------------------------------------------
+
+Initialization = Literal[
+    "torch", "xavier_uniform", "he_uniform", "he_normal", "orthogonal", "uniform_01", "zeros"
+]
+
+
+@dataclass(config=_STRICT, frozen=True)
+class MLPConfig:
+    """conf/network/mlp.yaml."""
+
+    kind: Literal["mlp"]
+    hidden_sizes: list[Positive]
+    activation: Literal["relu", "tanh", "elu", "silu", "sigmoid"]
+    initialization: Initialization
+
+
+@dataclass(config=_STRICT, frozen=True)
+class CNNConfig:
+    """conf/network/nips_cnn.yaml and nature_cnn.yaml."""
+
+    kind: Literal["nips_cnn", "nature_cnn"]
+    initialization: Initialization
+
+
+@dataclass(config=_STRICT, frozen=True)
+class TabularConfig:
+    """conf/network/tabular.yaml."""
+
+    kind: Literal["tabular"]
+    initialization: Initialization
+
+
+NetworkConfig = Annotated[Union[MLPConfig, CNNConfig, TabularConfig], Field(discriminator="kind")]
+
+
+# --- memory --------------------------------------------------------------------------------------------------
+
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+
+
+@dataclass(config=_STRICT, frozen=True)
+class UniformMemoryConfig:
+    """conf/memory/uniform.yaml."""
+
+    kind: Literal["uniform"]
+    capacity_steps: Positive | None
+    warmup_steps: Annotated[NonNegative, TRAIT]
+    replacement: bool
+    device: Device
+
+
+# --- schedules and exploration -------------------------------------------------------------------------------
+
+
+@dataclass(config=_STRICT, frozen=True)
+class ConstantConfig:
+    """A schedule that stays where it is."""
+
+    kind: Literal["constant"]
+    value: Annotated[NonNegativeFloat, TRAIT]
+
+
+@dataclass(config=_STRICT, frozen=True)
+class LinearConfig:
+    """A straight line from start to end."""
+
+    kind: Literal["linear"]
+    start: Annotated[NonNegativeFloat, TRAIT]
+    end: Annotated[NonNegativeFloat, TRAIT]
+    delay_steps: Annotated[NonNegative, TRAIT]
+    duration_steps: Annotated[Positive, TRAIT]
+
+
+@dataclass(config=_STRICT, frozen=True)
+class ExponentialConfig:
+    """Multiplied by the decay once per step or per episode, for as long as it is above the end."""
+
+    kind: Literal["exponential"]
+    start: Annotated[PositiveFloat, TRAIT]
+    end: Annotated[PositiveFloat, TRAIT]
+    decay: Annotated[float, Field(gt=0, lt=1), TRAIT]
+    per: Literal["step", "episode"]
+
+
+@dataclass(config=_STRICT, frozen=True)
+class PiecewiseConfig:
+    """Straight lines between (step, value) points; constant before the first and after the last."""
+
+    kind: Literal["piecewise"]
+    steps: Annotated[list[NonNegative], Field(min_length=1), TRAIT]
+    values: Annotated[list[NonNegativeFloat], Field(min_length=1), TRAIT]
+
+
+ScheduleConfig = Annotated[
+    Union[ConstantConfig, LinearConfig, ExponentialConfig, PiecewiseConfig], Field(discriminator="kind")
+]
+
+
+@dataclass(config=_STRICT, frozen=True)
+class EpsilonGreedyConfig:
+    """conf/exploration/epsilon_greedy.yaml."""
+
+    kind: Literal["epsilon_greedy"]
+    schedule: ScheduleConfig
+    evaluation_epsilon: Fraction
+
+
+@dataclass(config=_STRICT, frozen=True)
+class BoltzmannConfig:
+    """conf/exploration/boltzmann.yaml."""
+
+    kind: Literal["boltzmann"]
+    schedule: ScheduleConfig
+    evaluation_epsilon: Fraction
+
+
+@dataclass(config=_STRICT, frozen=True)
+class MaxBoltzmannConfig:
+    """conf/exploration/max_boltzmann.yaml."""
+
+    kind: Literal["max_boltzmann"]
+    schedule: ScheduleConfig
+    temperature: Annotated[PositiveFloat, TRAIT]
+    evaluation_epsilon: Fraction
+
+
+@dataclass(config=_STRICT, frozen=True)
+class GreedyConfig:
+    """conf/exploration/greedy.yaml."""
+
+    kind: Literal["greedy"]
+    evaluation_epsilon: Fraction
+
+
+ExplorationConfig = Annotated[
+    Union[EpsilonGreedyConfig, BoltzmannConfig, MaxBoltzmannConfig, GreedyConfig],
+    Field(discriminator="kind"),
+]
+
+
+# --- target, optimizer, algorithm ----------------------------------------------------------------------------
+
+
+@dataclass(config=_STRICT, frozen=True)
+class NoTargetConfig:
+    """conf/target/none.yaml."""
+
+    kind: Literal["none"]
+
+
+@dataclass(config=_STRICT, frozen=True)
+class PeriodicTargetConfig:
+    """conf/target/hard.yaml and polyak.yaml."""
+
+    kind: Literal["periodic"]
+    period_steps: Annotated[Positive, TRAIT]
+    rate: Annotated[float, Field(gt=0, le=1), TRAIT]
+
+
+TargetConfig = Annotated[Union[NoTargetConfig, PeriodicTargetConfig], Field(discriminator="kind")]
+
+
+@dataclass(config=_STRICT, frozen=True)
+class OptimizerConfig:
+    """What every optimizer has."""
+
+    learning_rate: Annotated[PositiveFloat, TRAIT]
+    learning_rate_schedule: ScheduleConfig
+    max_gradient_norm: Annotated[PositiveFloat | None, TRAIT]
+
+
+@dataclass(config=_STRICT, frozen=True)
+class AdamConfig(OptimizerConfig):
+    """conf/optimizer/adam.yaml."""
+
+    kind: Literal["adam"]
+    beta1: Annotated[Decay, TRAIT]
+    beta2: Annotated[Decay, TRAIT]
+    epsilon: Annotated[PositiveFloat, TRAIT]
+
+
+@dataclass(config=_STRICT, frozen=True)
+class RMSPropConfig(OptimizerConfig):
+    """conf/optimizer/rmsprop.yaml and rmsprop_centered.yaml."""
+
+    kind: Literal["rmsprop", "rmsprop_centered"]
+    decay: Annotated[Decay, TRAIT]
+    epsilon: Annotated[PositiveFloat, TRAIT]
+
+
+@dataclass(config=_STRICT, frozen=True)
+class SGDConfig(OptimizerConfig):
+    """conf/optimizer/sgd.yaml."""
+
+    kind: Literal["sgd"]
+    momentum: Annotated[Decay, TRAIT]
+
+
+AnyOptimizerConfig = Annotated[Union[AdamConfig, RMSPropConfig, SGDConfig], Field(discriminator="kind")]
+
+
+@dataclass(config=_STRICT, frozen=True)
+class MSEConfig:
+    """conf/algorithm/loss/mse.yaml."""
+
+    kind: Literal["mse"]
+    factor: Annotated[PositiveFloat, TRAIT]
+
+
+@dataclass(config=_STRICT, frozen=True)
+class HuberConfig:
+    """conf/algorithm/loss/huber.yaml."""
+
+    kind: Literal["huber"]
+    threshold: Annotated[PositiveFloat, TRAIT]
+
+
+@dataclass(config=_STRICT, frozen=True)
+class AlgorithmConfig:
+    """conf/algorithm/dqn.yaml and double_dqn.yaml."""
+
+    kind: Literal["dqn", "double_dqn"]
+    discount: Annotated[Fraction, TRAIT]
+    loss: Annotated[Union[MSEConfig, HuberConfig], Field(discriminator="kind")]
+
+
+# --- trainer and what looks outside --------------------------------------------------------------------------
+
+
+@dataclass(config=_STRICT, frozen=True)
+class TrainerConfig:
+    """conf/trainer/default.yaml."""
+
+    total_steps: Positive | None
+    total_episodes: Positive | None
+    learn_every_steps: Positive | None
+    updates_per_learn: Positive
+    batch_size: Positive
+    terminal_reward: Annotated[Finite | None, TRAIT]
+    truncation_is_terminal: bool
+    log_every_steps: Positive
+    device: Device
+    threads: Positive | None
+    precision: Literal["float32", "bfloat16"]
+
+
+@dataclass(config=_STRICT, frozen=True)
+class StopConfig:
+    """When evaluations end a run before its fixed length."""
+
+    mean_return: Finite | None
+    optimal: bool
+    max_value_change: PositiveFloat | None
+    evaluations: Positive
+
+
+@dataclass(config=_STRICT, frozen=True)
+class EvaluationConfig:
+    """conf/evaluation/default.yaml."""
+
+    every_steps: Positive | None
+    episodes: Positive
+    final_episodes: Positive
+    num_envs: Positive
+    env: dict[str, Any]
+    video: bool
+    stop: StopConfig
+
+
+@dataclass(config=_STRICT, frozen=True)
+class CheckpointConfig:
+    """conf/checkpoint/default.yaml."""
+
+    every_steps: Positive | None
+    keep: Positive
+    memory: bool
+
+
+@dataclass(config=_STRICT, frozen=True)
+class ExportConfig:
+    """conf/export/default.yaml."""
+
+    network: Literal["best", "last"]
+    formats: list[Literal["safetensors", "onnx", "pt2", "h5"]]
+
+
+@dataclass(config=_STRICT, frozen=True)
+class WandbConfig:
+    """conf/logger/wandb.yaml."""
+
+    project: str
+    entity: str | None
+    group: str | None
+    tags: list[str]
+    mode: Literal["auto", "online", "offline"]
+
+
+@dataclass(config=_STRICT, frozen=True)
+class TensorboardConfig:
+    """conf/logger/tensorboard.yaml."""
+
+    flush_seconds: PositiveFloat
+
+
+@dataclass(config=_STRICT, frozen=True)
+class LoggerConfig:
+    """conf/logger/*.yaml: each file adds its own part; a part that no file adds is absent, hence the defaults."""
+
+    wandb: WandbConfig | None = None
+    tensorboard: TensorboardConfig | None = None
+
+
+@dataclass(config=_STRICT, frozen=True)
+class Config:
+    """conf/config.yaml: the whole run."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    seed: Annotated[NonNegative, TRAIT]
+    resume: str | None
+    env: EnvConfig
+    network: NetworkConfig
+    memory: UniformMemoryConfig
+    exploration: ExplorationConfig
+    target: TargetConfig
+    optimizer: AnyOptimizerConfig
+    algorithm: AlgorithmConfig
+    trainer: TrainerConfig
+    evaluation: EvaluationConfig
+    checkpoint: CheckpointConfig
+    export: ExportConfig
+    logger: LoggerConfig

@@ -1,0 +1,82 @@
+"""When a run has converged: its evaluations have met a criterion for so many times in a row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dqn.config import StopConfig
+from dqn.evaluation import Played, QFunction
+
+_MOST_STATES = 512
+
+
+class ValueProbe:
+    """How far Q-values move between evaluations, on the observations of the first evaluation."""
+
+    def __init__(self) -> None:
+        self._collected: list[Tensor] = []
+        self._states: Tensor | None = None  # (M, N, *observation)
+        self._q: Tensor | None = None  # (M, N, A)
+
+    def collect(self, observations: Tensor) -> None:
+        """Keep observations (M, E, *observation) until there are enough."""
+        if self._states is None and sum(o.shape[1] for o in self._collected) < _MOST_STATES:
+            self._collected.append(observations.clone())
+
+    def change(self, q_function: QFunction) -> list[float] | None:
+        """Each member's largest change of a Q-value since the last call; None at the first."""
+        if self._states is None:
+            self._states = torch.cat(self._collected, dim=1)
+            self._collected = []
+        q = q_function(self._states)
+        before, self._q = self._q, q
+        return None if before is None else (q - before).abs().amax(dim=(1, 2)).tolist()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The states and their last values, once there are any."""
+        return {} if self._states is None or self._q is None else {"states": self._states, "q": self._q}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over what `state_dict` gave."""
+        self._states, self._q = state.get("states"), state.get("q")
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """Counts evaluations in a row that meet every criterion that is set."""
+
+    settings: StopConfig
+
+    @property
+    def wanted(self) -> bool:
+        """Whether any criterion is set."""
+        stop = self.settings
+        return stop.mean_return is not None or stop.optimal or stop.max_value_change is not None
+
+    def meets(self, played: Played, value_change: float | None) -> bool:
+        """Whether one evaluation meets every criterion."""
+        stop = self.settings
+        met = self.wanted
+        if stop.mean_return is not None:
+            met &= float(np.mean(played.returns)) >= stop.mean_return
+        if stop.optimal:
+            met &= played.optimal is not None and all(played.optimal)
+        if stop.max_value_change is not None:
+            met &= value_change is not None and value_change <= stop.max_value_change
+        return met
+
+    def reason(self, evaluations_in_a_row: int) -> str | None:
+        """Why the run has converged, if it has."""
+        if not self.wanted or evaluations_in_a_row < self.settings.evaluations:
+            return None
+        stop = self.settings
+        criteria = [
+            f"mean return at least {stop.mean_return:g}" if stop.mean_return is not None else "",
+            "every episode optimal" if stop.optimal else "",
+            f"values moved by at most {stop.max_value_change:g}" if stop.max_value_change is not None else "",
+        ]
+        return f"{' and '.join(filter(None, criteria))} in {evaluations_in_a_row} evaluations in a row"

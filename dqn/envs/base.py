@@ -1,0 +1,86 @@
+"""What every vector environment of this project looks like to the trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class EnvironmentSpec:
+    """What networks, memory and export need to know of an environment.
+
+    A frame is what one step call newly observes and what the memory stores; an observation is what the network
+    sees. With `frame_stack` k > 1 an observation is the last k frames, concatenated along their first axis, oldest
+    first, zeros before the episode's start. Frames are uint8 images of shape (channels, height, width), float32
+    vectors, or int64 scalars where the observation space is Discrete (`num_states` is then its size). `render_fps` is
+    the rate of agent steps that looks natural; `knows_optimum` says whether `Environment.optimal_returns` answers.
+    """
+
+    frame_shape: tuple[int, ...]
+    frame_dtype: str
+    frame_stack: int
+    num_states: int | None
+    num_actions: int
+    action_meanings: tuple[str, ...]
+    frames_per_step: int
+    max_episode_steps: int | None
+    render_fps: float = 30.0
+    knows_optimum: bool = False
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def observation_shape(self) -> tuple[int, ...]:
+        """The shape of one observation, without batch axes."""
+        if self.frame_stack == 1:
+            return self.frame_shape
+        return (self.frame_stack * self.frame_shape[0], *self.frame_shape[1:])
+
+    @property
+    def is_image(self) -> bool:
+        """Whether observations are (channels, height, width) images of bytes."""
+        return self.frame_dtype == "uint8" and len(self.frame_shape) == 3
+
+
+class StepResult(NamedTuple):
+    """What one step call of N environments brings, arrays of shape (N, ...).
+
+    Environments reset themselves at the step call after an episode's end (next-step autoreset): that call ignores
+    the action, and its frame is the new episode's first.
+    """
+
+    frames: Array  # (N, *frame_shape)
+    rewards: Array  # (N,) float32: what learning sees, clipped where so configured
+    terminated: Array  # (N,) bool: bootstrapping stops here; true at a lost life where so configured
+    truncated: Array  # (N,) bool: the episode was cut, bootstrapping goes on
+    was_reset: Array  # (N,) bool: this call was the autoreset, no transition
+    ended: Array  # (N,) bool: the full game is over, by termination or truncation
+    raw_rewards: Array  # (N,) float64: the game's own rewards
+
+
+class Environment(Protocol):
+    """N environments stepped together."""
+
+    spec: EnvironmentSpec
+    num_envs: int
+
+    def reset(self, seeds: Sequence[int]) -> Array:
+        """Start N new episodes, each environment seeded with its own seed; returns frames (N, *frame_shape)."""
+
+    def step(self, actions: Array) -> StepResult:
+        """Take actions (N,) int64."""
+
+    def render(self) -> Array:
+        """The current screen of environment 0, (height, width, 3) uint8; needs `render=True` when it was made."""
+
+    def optimal_returns(self) -> Array | None:
+        """The best expected return from each environment's current start, (N,) float64, where it is known."""
+
+    def close(self) -> None:
+        """Free what the environments hold."""

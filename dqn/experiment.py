@@ -1,0 +1,282 @@
+"""From a checked config to the parts of a run: the only place that knows which class a config names.
+
+Every builder takes the configs of all members of a population; a lone run is a population of one. Members agree in
+everything but traits, so what is not a trait is read from the first.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dqn import exploration, optim
+from dqn.algorithms.double_dqn import DoubleDQN
+from dqn.algorithms.dqn import DQN
+from dqn.algorithms.losses import Huber, SquaredError, TDLoss
+from dqn.config import (
+    AdamConfig,
+    AtariConfig,
+    BoltzmannConfig,
+    CNNConfig,
+    Config,
+    ConstantConfig,
+    EnvConfig,
+    EpsilonGreedyConfig,
+    ExponentialConfig,
+    GridWorldConfig,
+    GymnasiumConfig,
+    HuberConfig,
+    LinearConfig,
+    MaxBoltzmannConfig,
+    MLPConfig,
+    PeriodicTargetConfig,
+    PiecewiseConfig,
+    RMSPropConfig,
+    ScheduleConfig,
+    SGDConfig,
+)
+from dqn.checks import check_config, check_fit
+from dqn.envs.base import Environment, EnvironmentSpec
+from dqn.errors import UserError
+from dqn.evaluation import Evaluator
+from dqn.learner import Learner
+from dqn.memory.uniform import UniformMemory
+from dqn.networks import q_network
+from dqn.networks.initialization import initialize
+from dqn.networks.population import flatten_parameters
+from dqn.randomness import derive_seed
+from dqn.target import NoTarget, PeriodicTarget, TargetRule
+from dqn.trainer import Parts, Periods, Trainer, Traits
+from dqn.validation import validate
+
+
+def build_trainer(configs: Sequence[Config]) -> Trainer:
+    """Everything that a run (or a population of them) needs, put together.
+
+    Raises:
+        UserError: the config does not fit together, or names something that does not exist.
+    """
+    first = configs[0]
+    check_config(first)
+    threads = first.trainer.threads or os.cpu_count() or 1
+    torch.set_num_threads(threads)
+    device = resolve_device(first.trainer.device)
+    environment = make_environment(first.env, len(configs), threads)
+    spec = environment.spec
+    check_fit(first, spec)
+
+    discount = _trait([c.algorithm.discount for c in configs], device)
+    template = make_network(first, spec)
+    learner = Learner(
+        template,
+        flatten_parameters([_initial_network(c, spec) for c in configs], device),
+        _make_algorithm(configs, device),
+        _make_optimizer(configs, device),
+        _make_target_rule(configs, device),
+        _trait([c.optimizer.max_gradient_norm or float("inf") for c in configs], device),
+        getattr(torch, first.trainer.precision),
+    )
+    memory = UniformMemory(
+        spec,
+        first.env.num_envs,
+        capacity_steps(first, spec),
+        discount,
+        first.memory.replacement,
+        device if first.memory.device == "auto" else resolve_device(first.memory.device),
+    )
+    policy, schedule = _make_exploration(configs, device)
+    terminal_rewards = [
+        float("nan") if c.trainer.terminal_reward is None else c.trainer.terminal_reward for c in configs
+    ]
+    parts = Parts(
+        environment=environment,
+        memory=memory,
+        policy=policy,
+        exploration_schedule=schedule,
+        learning_rate_schedule=_make_schedule([c.optimizer.learning_rate_schedule for c in configs], device),
+        learner=learner,
+        evaluator=Evaluator(
+            make_environment=lambda: make_evaluation_environment(first, len(configs), first.evaluation.num_envs),
+            seeds=[c.seed for c in configs],
+            episodes=first.evaluation.episodes,
+            epsilon=first.exploration.evaluation_epsilon,
+            device=device,
+        ),
+        traits=Traits(
+            seeds=tuple(c.seed for c in configs),
+            warmup_steps=np.array([c.memory.warmup_steps for c in configs]),
+            learning_rate=_trait([c.optimizer.learning_rate for c in configs], device, torch.float64),
+            terminal_reward=_trait(terminal_rewards, device).unsqueeze(-1),
+        ),
+    )
+    periods = Periods(first.trainer.log_every_steps, first.evaluation.every_steps, first.checkpoint.every_steps)
+    return Trainer(parts, first.trainer, first.evaluation.stop, periods)
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that a config names; auto is the GPU if there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+# --- environments ---
+
+
+def make_environment(config: EnvConfig, members: int, threads: int, render: bool = False) -> Environment:
+    """The environments of a population: `num_envs` for each of its members.
+
+    Raises:
+        UserError: there is no such environment, or deep Q-learning cannot use it.
+    """
+    num_envs = members * config.num_envs
+    if isinstance(config, AtariConfig):
+        from dqn.envs.atari import AtariEnvironment
+
+        settings = {k: v for k, v in asdict(config).items() if k not in ("kind", "num_envs")}
+        return AtariEnvironment(**settings, num_envs=num_envs, num_threads=threads, render=render)
+    from dqn.envs.gymnasium_env import GymnasiumEnvironment
+
+    if isinstance(config, GridWorldConfig):
+        from dqn.envs.gridworld import ENV_ID
+
+        kwargs = {k: v for k, v in asdict(config).items() if k not in ("kind", "num_envs")}
+        return GymnasiumEnvironment(ENV_ID, num_envs, kwargs, render=render)
+    assert isinstance(config, GymnasiumConfig)
+    return GymnasiumEnvironment(config.id, num_envs, config.kwargs, config.max_steps, render=render)
+
+
+def evaluation_env_config(config: Config) -> EnvConfig:
+    """The environment as evaluations see it: `env` with the fields of `evaluation.env` in place of its own.
+
+    Raises:
+        UserError: `evaluation.env` has a field that the environment does not.
+    """
+    try:
+        return validate(type(config.env), {**asdict(config.env), **config.evaluation.env})
+    except UserError as error:
+        raise UserError(f"evaluation.env.{error.key}", error.value, error.expectation) from None
+
+
+def make_evaluation_environment(config: Config, members: int, num_envs: int, render: bool = False) -> Environment:
+    """Environments for evaluations, `num_envs` for each member."""
+    env_config = replace(evaluation_env_config(config), num_envs=num_envs)
+    return make_environment(env_config, members, config.trainer.threads or os.cpu_count() or 1, render)
+
+
+# --- networks ---
+
+
+def make_network(config: Config, spec: EnvironmentSpec) -> nn.Module:
+    """The single-member network that a config names, uninitialized.
+
+    Raises:
+        UserError: it cannot read this environment's observations.
+    """
+    network = config.network
+    try:
+        if isinstance(network, MLPConfig):
+            return q_network.mlp(spec, network.hidden_sizes, network.activation)
+        if isinstance(network, CNNConfig):
+            return {"nips_cnn": q_network.nips_cnn, "nature_cnn": q_network.nature_cnn}[network.kind](spec)
+        return q_network.tabular(spec)
+    except ValueError as error:
+        raise UserError("network", network.kind, f"{error}; network=mlp reads them") from error
+
+
+def _initial_network(config: Config, spec: EnvironmentSpec) -> nn.Module:
+    network = make_network(config, spec)
+    initialize(network, config.network.initialization, derive_seed(config.seed, "initialization"))
+    return network
+
+
+# --- learning ---
+
+
+def _trait(values: Sequence[float], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.tensor(values, dtype=dtype, device=device)
+
+
+def _field(configs: Sequence[Any], name: str, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+    """One field of the members' configs as a trait, (M,) or, of lists, (M, K)."""
+    return _trait([getattr(c, name) for c in configs], device, dtype)
+
+
+def _make_algorithm(configs: Sequence[Config], device: torch.device) -> DQN:
+    losses = [c.algorithm.loss for c in configs]
+    td_loss: TDLoss = (
+        Huber(_field(losses, "threshold", device)) if isinstance(losses[0], HuberConfig) else SquaredError(_field(losses, "factor", device))
+    )
+    return {"dqn": DQN, "double_dqn": DoubleDQN}[configs[0].algorithm.kind](td_loss)
+
+
+def _make_optimizer(configs: Sequence[Config], device: torch.device) -> optim.Optimizer:
+    settings = [c.optimizer for c in configs]
+
+    def trait(name: str) -> Tensor:
+        return _field(settings, name, device)
+
+    kind = settings[0]
+    if isinstance(kind, AdamConfig):
+        return optim.Adam(trait("beta1"), trait("beta2"), trait("epsilon"))
+    if isinstance(kind, RMSPropConfig):
+        rule = {"rmsprop": optim.RMSProp, "rmsprop_centered": optim.CenteredRMSProp}[kind.kind]
+        return rule(trait("decay"), trait("epsilon"))
+    assert isinstance(kind, SGDConfig)
+    return optim.SGD(trait("momentum"))
+
+
+def _make_target_rule(configs: Sequence[Config], device: torch.device) -> TargetRule:
+    targets = [c.target for c in configs if isinstance(c.target, PeriodicTargetConfig)]
+    if not targets:
+        return NoTarget()
+    return PeriodicTarget(tuple(t.period_steps for t in targets), _field(targets, "rate", device))
+
+
+def _make_exploration(
+    configs: Sequence[Config], device: torch.device
+) -> tuple[exploration.Policy, exploration.Schedule]:
+    settings = [c.exploration for c in configs]
+    first = settings[0]
+    if not isinstance(first, EpsilonGreedyConfig | BoltzmannConfig | MaxBoltzmannConfig):
+        return exploration.Greedy(), exploration.Constant(torch.zeros(len(configs), device=device))
+    schedule = _make_schedule([c.schedule for c in settings if not c.kind == "greedy"], device)
+    if isinstance(first, EpsilonGreedyConfig):
+        return exploration.EpsilonGreedy(), schedule
+    if isinstance(first, BoltzmannConfig):
+        return exploration.Boltzmann(), schedule
+    return exploration.MaxBoltzmann(_field(settings, "temperature", device, torch.float64)), schedule
+
+
+def _make_schedule(schedules: Sequence[ScheduleConfig], device: torch.device) -> exploration.Schedule:
+    def trait(name: str) -> Tensor:
+        return _field(schedules, name, device, torch.float64)
+
+    kind = schedules[0]
+    if isinstance(kind, ConstantConfig):
+        return exploration.Constant(trait("value"))
+    if isinstance(kind, LinearConfig):
+        return exploration.Linear(trait("start"), trait("end"), trait("delay_steps"), trait("duration_steps"))
+    if isinstance(kind, ExponentialConfig):
+        return exploration.Exponential(trait("start"), trait("end"), trait("decay"), kind.per)
+    assert isinstance(kind, PiecewiseConfig)
+    return exploration.Piecewise(trait("steps"), trait("values"))
+
+
+def capacity_steps(config: Config, spec: EnvironmentSpec) -> int:
+    """The memory's capacity in agent steps; unbounded means as many as the run can have."""
+    if config.memory.capacity_steps is not None:
+        return config.memory.capacity_steps
+    limits = [config.trainer.total_steps] if config.trainer.total_steps is not None else []
+    if config.trainer.total_episodes is not None and spec.max_episode_steps is not None:
+        # Each episode takes its steps and the autoreset's.
+        limits.append(config.trainer.total_episodes * (spec.max_episode_steps + 1))
+    return min(limits)
+
+

@@ -1,0 +1,104 @@
+"""A Q-network as a Keras 3 model of built-in layers: `keras.models.load_model` needs no code of ours."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from typing import Any
+
+from torch import nn
+
+from dqn.errors import TrainingError
+from dqn.networks.inputs import OneHot, ScaleImage, ToFloat
+
+_ACTIVATIONS: dict[type[nn.Module], str] = {
+    nn.ReLU: "relu",
+    nn.Tanh: "tanh",
+    nn.ELU: "elu",
+    nn.SiLU: "silu",
+    nn.Sigmoid: "sigmoid",
+}
+
+
+def has_keras() -> bool:
+    """Whether Keras, and h5py for its .h5 files, are installed; imports neither."""
+    return all(importlib.util.find_spec(package) is not None for package in ("keras", "h5py"))
+
+
+def import_keras() -> Any:
+    """Keras, on PyTorch unless the user chose another backend: that one is always here.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    import keras
+
+    return keras
+
+
+def keras_model(network: nn.Module, observation_shape: tuple[int, ...], observation_dtype: str) -> Any:
+    """Rebuild a network, weights included, as a `keras.Model`.
+
+    Args:
+        network: an `nn.Sequential` on the CPU of the layers that `dqn.networks.q_network` uses.
+        observation_shape: of one raw observation, images as (channels, height, width).
+        observation_dtype: of raw observations: "uint8", "float32" or "int64".
+
+    Returns:
+        The model: raw observations (N, *observation_shape) -> Q-values (N, num_actions) float32.
+
+    Raises:
+        TrainingError: the network has a layer that has no Keras counterpart here.
+    """
+    if not isinstance(network, nn.Sequential):
+        raise TrainingError(f"policy.h5: only nn.Sequential can be converted, not {type(network).__name__}")
+    keras = import_keras()
+    inputs = outputs = keras.Input(observation_shape, dtype=observation_dtype, name="observation")
+    # Convolutions run channels-last: TensorFlow has no others on a CPU. Before images are flattened they
+    # return to PyTorch's order, so that the dense weights behind fit as they are.
+    channels_last = False
+    for layer in network:
+        if isinstance(layer, nn.Conv2d) and not channels_last:
+            outputs, channels_last = keras.layers.Permute((2, 3, 1))(outputs), True
+        elif isinstance(layer, nn.Flatten) and channels_last:
+            outputs, channels_last = keras.layers.Permute((3, 1, 2))(outputs), False
+        converted = _convert(layer)
+        outputs = converted(outputs)
+        converted.set_weights(_weights(layer))
+    return keras.Model(inputs, outputs)
+
+
+def _convert(layer: nn.Module) -> Any:
+    """The Keras layer that computes the same, its weights yet to be set."""
+    layers = import_keras().layers
+    if type(layer) in _ACTIVATIONS:
+        return layers.Activation(_ACTIVATIONS[type(layer)])
+    match layer:
+        case ScaleImage():
+            return layers.Rescaling(1.0 / 255.0)
+        case ToFloat():
+            return layers.Rescaling(1.0)
+        case OneHot():
+            return layers.CategoryEncoding(layer.num_states, output_mode="one_hot")
+        case nn.Flatten():
+            return layers.Flatten(data_format="channels_last")
+        case nn.Linear():
+            return layers.Dense(layer.out_features, use_bias=layer.bias is not None)
+        case nn.Conv2d(padding=(0, 0), dilation=(1, 1), groups=1):
+            return layers.Conv2D(
+                layer.out_channels,
+                layer.kernel_size,
+                strides=layer.stride,
+                use_bias=layer.bias is not None,
+                data_format="channels_last",
+            )
+    raise TrainingError(f"policy.h5: no Keras counterpart is known for the layer {layer}")
+
+
+def _weights(layer: nn.Module) -> list[Any]:
+    """The layer's kernel and bias as arrays in the order of Keras's axes."""
+    # Dense: (out, in) -> (in, out); Conv2D: (out, in, height, width) -> (height, width, in, out).
+    axes = {2: (1, 0), 4: (2, 3, 1, 0)}
+    arrays = [parameter.detach().numpy() for parameter in layer.parameters(recurse=False)]
+    return [array.transpose(axes.get(array.ndim, (0,))) for array in arrays]

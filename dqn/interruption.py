@@ -1,0 +1,39 @@
+"""Ctrl-C and SIGTERM: the first lets the step at hand finish, the second is the usual abrupt end."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Protocol
+
+
+class Interruptible(Protocol):
+    """Something that looks at `interrupted` often and stops by itself."""
+
+    interrupted: bool
+
+
+@contextmanager
+def interruptible(loop: Interruptible) -> Iterator[None]:
+    """While inside, the first SIGINT or SIGTERM asks `loop` to stop."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in signals}
+
+    def ask_to_stop(number: int, frame: FrameType | None) -> None:
+        loop.interrupted = True
+        for each in signals:
+            signal.signal(each, before[each])
+
+    for number in signals:
+        signal.signal(number, ask_to_stop)
+    try:
+        yield
+    finally:
+        for number in signals:
+            signal.signal(number, before[number])

@@ -1,0 +1,111 @@
+"""The update step of a population."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from dqn.algorithms.dqn import DQN
+from dqn.memory.batch import Batch
+from dqn.networks.population import Population
+from dqn.optim import Optimizer, clip_by_norm
+from dqn.target import TargetRule
+
+
+class UpdateMetrics(NamedTuple):
+    """What one update says of itself, each (M,)."""
+
+    loss: Tensor
+    mean_q: Tensor
+    td_error: Tensor  # mean absolute
+    gradient_norm: Tensor  # before clipping
+
+
+class Learner:
+    """Online and target parameters of M members, and how a batch changes them.
+
+    Args:
+        template: the single-member network.
+        parameters: initial, (M, P); taken over, not copied.
+        algorithm: batch to losses.
+        optimizer: gradients to steps.
+        target_rule: how the target parameters follow.
+        max_gradient_norm: (M,), inf for none.
+        precision: of the forward passes; bfloat16 is autocast.
+    """
+
+    def __init__(
+        self,
+        template: nn.Module,
+        parameters: Tensor,
+        algorithm: DQN,
+        optimizer: Optimizer,
+        target_rule: TargetRule,
+        max_gradient_norm: Tensor,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
+        self.template = template
+        self.parameters = parameters
+        self.target_parameters = parameters if target_rule.shares_online else parameters.clone()
+        self.online = Population(template, self.parameters)
+        self.target = Population(template, self.target_parameters)
+        self._algorithm = algorithm
+        self._optimizer = optimizer
+        self._target_rule = target_rule
+        self._max_gradient_norm = max_gradient_norm
+        self._autocast = torch.autocast(
+            parameters.device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16
+        )
+        self._optimizer_state = optimizer.init(parameters)
+
+    @torch.no_grad()
+    def q_values(self, observations: Tensor) -> Tensor:
+        """Q-values of the online networks: (M, N, *observation) -> (M, N, A) float32."""
+        with self._autocast:
+            return self.online(observations).float()
+
+    def update(self, batch: Batch, learning_rate: Tensor, active: Tensor | None = None) -> UpdateMetrics:
+        """One gradient step of each member on its own batch.
+
+        Args:
+            batch: (M, B, ...).
+            learning_rate: (M,).
+            active: (M,) bool: the members that learn now; None for all.
+        """
+        with self._autocast:
+            losses = self._algorithm(self.online, self.target, batch)
+        member_losses = losses.loss.mean(1)
+        gradients = self.online.gradients(member_losses)
+        norms = gradients.norm(dim=1)
+        gradients = clip_by_norm(gradients, norms, self._max_gradient_norm)
+        state = [self.parameters, *self._optimizer_state.values()]
+        before = None if active is None else [tensor.clone() for tensor in state]
+        self._optimizer.update_(self.parameters, gradients, self._optimizer_state, learning_rate)
+        if active is not None and before is not None:
+            for tensor, old in zip(state, before, strict=True):
+                keep = active.view(-1, *[1] * (tensor.dim() - 1))
+                tensor.copy_(torch.where(keep, tensor, old))
+        return UpdateMetrics(
+            loss=member_losses.detach(),
+            mean_q=losses.q.mean(1),
+            td_error=losses.td_error.abs().mean(1),
+            gradient_norm=norms,
+        )
+
+    def update_target(self, steps_before: int, steps_after: int) -> None:
+        """Let the target parameters follow after the agent steps (steps_before, steps_after]."""
+        self._target_rule.update_(self.target_parameters, self.parameters, steps_before, steps_after)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Parameters, target parameters and the optimizer's state."""
+        state = {f"optimizer.{name}": tensor for name, tensor in self._optimizer_state.items()}
+        if not self._target_rule.shares_online:
+            state["target_parameters"] = self.target_parameters
+        return {"parameters": self.parameters, **state}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over what `state_dict` gave."""
+        for name, tensor in self.state_dict().items():
+            tensor.copy_(state[name])

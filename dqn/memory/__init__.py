@@ -1,0 +1,1 @@
+"""The replay memory: what is stored, and how it is sampled."""

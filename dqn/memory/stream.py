@@ -1,0 +1,139 @@
+"""The stream of experience as it came, in a ring of slots, one per environment and step call.
+
+A slot holds the frame that was newest before its step call, the call's action, and what the call brought. The call's
+own new frame goes into the next slot, so a frame is stored once, a transition is complete as soon as it is added, and
+an episode's last frame is there for free: it stands in the slot whose step call was the reset. That slot is no
+transition. Stacks and next observations are rebuilt on reading; no stack reaches across an episode's start.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dqn.envs.base import EnvironmentSpec
+
+_TERMINATED, _TRUNCATED, _RESET = 1, 2, 4
+
+
+class Experience(NamedTuple):
+    """What one step call of M x E environments brought."""
+
+    actions: Tensor  # (M, E) int64
+    rewards: Tensor  # (M, E) float32
+    terminated: Tensor  # (M, E) bool
+    truncated: Tensor  # (M, E) bool
+    was_reset: Tensor  # (M, E) bool: the call was an autoreset, no transition
+    frames: Tensor  # (M, E, *frame): observed after the call
+
+
+class Transitions(NamedTuple):
+    """Transitions read back whole."""
+
+    obs_tm1: Tensor  # (M, B, *observation)
+    a_tm1: Tensor  # (M, B) int64
+    r_t: Tensor  # (M, B) float32
+    terminated: Tensor  # (M, B) bool
+    obs_t: Tensor  # (M, B, *observation)
+
+
+class StreamStorage:
+    """A ring of `slots` slots for each of `num_envs` environments of each of `members` members.
+
+    At any time the transitions of the last `slots - frame_stack` step calls can be read: the newest frame and the
+    oldest one's stack take the rest.
+
+    Args:
+        spec: of the environment.
+        members: M.
+        num_envs: E.
+        slots: per environment; more than the spec's frame_stack.
+        device: where everything is kept.
+    """
+
+    def __init__(
+        self, spec: EnvironmentSpec, members: int, num_envs: int, slots: int, device: torch.device
+    ) -> None:
+        shape = (members, num_envs, slots)
+        action_dtype = torch.uint8 if spec.num_actions <= 256 else torch.int32
+        self.slots = slots
+        self._stack = spec.frame_stack
+        self._observation_shape = spec.observation_shape
+        # Not zeroed: memory that is never written is never taken from the machine.
+        self._frames = torch.empty((*shape, *spec.frame_shape), dtype=getattr(torch, spec.frame_dtype), device=device)
+        self._actions = torch.empty(shape, dtype=action_dtype, device=device)
+        self._rewards = torch.empty(shape, device=device)
+        # Before the first slot there is a reset, so that the first stack does not reach behind it.
+        self._flags = torch.full(shape, _RESET, dtype=torch.uint8, device=device)
+        self._calls = torch.zeros(1, dtype=torch.int64, device=device)
+        self._ring_offsets = torch.arange(members * num_envs, device=device).view(members, num_envs) * slots
+        self._history = torch.arange(1 - self._stack, 2, device=device)  # from the oldest frame of a stack to the next
+
+    @property
+    def slot(self) -> Tensor:
+        """The slot of the newest frame, (1,) int64; its step call is still to come."""
+        return self._calls % self.slots
+
+    def start(self, frames: Tensor) -> None:
+        """Put the first frames (M, E, *frame) of the stream."""
+        self._frames.index_copy_(2, self.slot, frames.unsqueeze(2))
+
+    def add(self, experience: Experience) -> None:
+        """Put what a step call brought."""
+        slot = self.slot
+        flags = (
+            experience.terminated.to(torch.uint8) * _TERMINATED
+            + experience.truncated.to(torch.uint8) * _TRUNCATED
+            + experience.was_reset.to(torch.uint8) * _RESET
+        )
+        self._actions.index_copy_(2, slot, experience.actions.to(self._actions.dtype).unsqueeze(2))
+        self._rewards.index_copy_(2, slot, experience.rewards.unsqueeze(2))
+        self._flags.index_copy_(2, slot, flags.unsqueeze(2))
+        self._calls += 1
+        self._frames.index_copy_(2, self.slot, experience.frames.unsqueeze(2))
+
+    def read(self, envs: Tensor, slots: Tensor) -> Transitions:
+        """Rebuild the transitions at (environment, slot), each (M, B) int64."""
+        ring = torch.gather(self._ring_offsets, 1, envs)  # (M, B): where the environment's ring begins
+        at = ring + slots
+        flags = self._flags.view(-1)[at]
+        window = ring.unsqueeze(-1) + (slots.unsqueeze(-1) + self._history) % self.slots  # (M, B, stack + 1)
+        frames = self._frames.flatten(0, 2)[window]  # (M, B, stack + 1, *frame)
+        if self._stack > 1:
+            # A frame is in the stack if no episode started after it: no reset in any slot from it up to the last but
+            # one. The slots from the stack's oldest to the one before the transition's own decide.
+            resets = (self._flags.view(-1)[window[..., : self._stack - 1]] & _RESET) != 0  # (M, B, stack - 1)
+            started_after = resets.flip(-1).cumsum(-1).flip(-1) > 0
+            keep = (~started_after).view(*started_after.shape, *[1] * (frames.dim() - 3))
+            frames[:, :, : self._stack - 1] *= keep
+        return Transitions(
+            obs_tm1=self._stacked(frames[:, :, :-1]),
+            a_tm1=self._actions.view(-1)[at].to(torch.int64),
+            r_t=self._rewards.view(-1)[at],
+            terminated=(flags & _TERMINATED) != 0,
+            obs_t=self._stacked(frames[:, :, 1:]),
+        )
+
+    def _stacked(self, frames: Tensor) -> Tensor:
+        """(M, B, stack, *frame) -> (M, B, *observation)."""
+        return frames.reshape(*frames.shape[:2], *self._observation_shape)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that was written, without copying; the unwritten part of a ring that is not yet full is left out."""
+        written = min(int(self._calls) + 1, self.slots)
+        return {
+            "calls": self._calls,
+            "frames": self._frames[:, :, :written],
+            "actions": self._actions[:, :, :written],
+            "rewards": self._rewards[:, :, :written],
+            "flags": self._flags[:, :, :written],
+        }
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over what `state_dict` gave."""
+        written = state["frames"].shape[2]
+        self._calls.copy_(state["calls"])
+        for name in ("frames", "actions", "rewards", "flags"):
+            getattr(self, f"_{name}")[:, :, :written].copy_(state[name])

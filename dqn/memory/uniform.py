@@ -1,0 +1,138 @@
+"""Replay memory that is sampled uniformly (Mnih et al. 2015, Methods, "Training algorithm")."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from dqn.envs.base import EnvironmentSpec
+from dqn.memory.batch import Batch
+from dqn.memory.stream import Experience, StreamStorage
+
+
+class UniformMemory:
+    """The last `capacity_steps` agent steps of each member, every transition among them equally likely.
+
+    Which slots hold transitions differs between members (an autoreset is none), so each member keeps a queue of them:
+    slots in order of arrival, with the counts of how many have ever joined and have ever left. Sampling picks places
+    in the queue, with no trial and error.
+
+    Args:
+        spec: of the environment.
+        num_envs: environments per member, E.
+        capacity_steps: agent steps of one member, summed over its environments.
+        discount: (M,).
+        replacement: whether a batch may hold a transition twice.
+        device: where everything is kept.
+    """
+
+    def __init__(
+        self,
+        spec: EnvironmentSpec,
+        num_envs: int,
+        capacity_steps: int,
+        discount: Tensor,
+        replacement: bool,
+        device: torch.device,
+    ) -> None:
+        members = discount.shape[0]
+        slots = math.ceil(capacity_steps / num_envs) + spec.frame_stack
+        self._storage = StreamStorage(spec, members, num_envs, slots, device)
+        self._discount = discount.to(device).unsqueeze(-1)
+        self._replacement = replacement
+        self._lead = spec.frame_stack - 1
+        self._length = slots * num_envs
+        # True of a memory of one step call, which is empty right after an autoreset: ask for the size, then.
+        self.may_run_empty = slots - spec.frame_stack < 2
+        # One place more than the queue needs: what is no transition is written there.
+        self._queue = torch.zeros((members, self._length + 1), dtype=torch.int32, device=device)
+        self._joined = torch.zeros((members, 1), dtype=torch.int64, device=device)
+        # How many had joined after the step call of each slot: tells how many leave when the slot is overwritten.
+        self._joined_by_slot = torch.zeros((members, slots), dtype=torch.int64, device=device)
+        self._env_offsets = torch.arange(num_envs, device=device).expand(members, num_envs) * slots
+
+    def start(self, frames: Tensor) -> None:
+        """Put the first frames (M, E, *frame)."""
+        self._storage.start(frames)
+
+    def add(self, experience: Experience) -> None:
+        """Put what a step call brought; its transitions can be sampled at once."""
+        slot = self._storage.slot
+        self._storage.add(experience)
+        joins = ~experience.was_reset
+        places = (self._joined + joins.cumsum(1) - 1) % self._length
+        places = torch.where(joins, places, self._length)
+        self._queue.scatter_(1, places, (self._env_offsets + slot).to(torch.int32))
+        self._joined += joins.sum(1, keepdim=True)
+        self._joined_by_slot.index_copy_(1, slot, self._joined)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no transition has ever been added."""
+        return not bool(self._joined.any())
+
+    @property
+    def _left(self) -> Tensor:
+        """How many transitions have left the queue, (M, 1): those whose frames are partly overwritten."""
+        return self._joined_by_slot.index_select(1, (self._storage.slot + self._lead) % self._storage.slots)
+
+    @property
+    def size(self) -> Tensor:
+        """How many transitions can be sampled, (M,) int64."""
+        return (self._joined - self._left).squeeze(-1)
+
+    def sample(self, uniforms: Tensor) -> Batch:
+        """A batch chosen by uniforms (M, B) in [0, 1) float64; the memory must not be empty.
+
+        Without replacement there must be B transitions or more.
+        """
+        left = self._left
+        size = self._joined - left
+        if self._replacement:
+            ranks = (uniforms * size).to(torch.int64)
+        else:
+            ranks = _without_replacement(uniforms, size)
+        slots = self._queue.gather(1, (left + ranks) % self._length).to(torch.int64)
+        transitions = self._storage.read(slots // self._storage.slots, slots % self._storage.slots)
+        return Batch(
+            obs_tm1=transitions.obs_tm1,
+            a_tm1=transitions.a_tm1,
+            r_t=transitions.r_t,
+            discount_t=self._discount * ~transitions.terminated,
+            obs_t=transitions.obs_t,
+        )
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything that sampling depends on."""
+        return {
+            "queue": self._queue,
+            "joined": self._joined,
+            "joined_by_slot": self._joined_by_slot,
+            **{f"stream.{name}": tensor for name, tensor in self._storage.state_dict().items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over what `state_dict` gave."""
+        self._queue.copy_(state["queue"])
+        self._joined.copy_(state["joined"])
+        self._joined_by_slot.copy_(state["joined_by_slot"])
+        prefix = "stream."
+        stream = {name[len(prefix) :]: tensor for name, tensor in state.items() if name.startswith(prefix)}
+        self._storage.load_state_dict(stream)
+
+
+def _without_replacement(uniforms: Tensor, size: Tensor) -> Tensor:
+    """B different numbers below size (M, 1) for each member, every subset equally likely: Floyd's algorithm.
+
+    Bentley and Floyd, "Programming pearls: a sample of brilliance", CACM 30(9), 1987.
+    """
+    batch_size = uniforms.shape[1]
+    chosen = torch.full_like(uniforms, -1, dtype=torch.int64)
+    for i in range(batch_size):
+        last = size[:, 0] - batch_size + i
+        pick = (uniforms[:, i] * (last + 1)).to(torch.int64)
+        taken = (chosen == pick.unsqueeze(-1)).any(1)
+        chosen[:, i] = torch.where(taken, last, pick)
+    return chosen

@@ -1,0 +1,89 @@
+"""Many networks of one shape as one: their parameters side by side in a flat tensor (M, P)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+
+def flatten_parameters(networks: Sequence[nn.Module], device: torch.device) -> Tensor:
+    """The parameters of M networks of one shape, (M, P) float32, in the order of `named_parameters`."""
+    rows = [torch.cat([p.detach().flatten() for p in network.parameters()]) for network in networks]
+    return torch.stack(rows).to(device)
+
+
+class Population:
+    """M members of one network, whose parameters are views of the flat tensor that was given.
+
+    A member is a plain module: with M = 1, or with convolutions on a CPU, members are applied one after the other
+    (a grouped convolution is slower there); otherwise all at once by `torch.vmap`.
+
+    Args:
+        template: the single-member module; only its structure is used.
+        parameters: (M, P); whatever changes it in place changes the members.
+    """
+
+    def __init__(self, template: nn.Module, parameters: Tensor) -> None:
+        members = parameters.shape[0]
+        convolves = any(isinstance(layer, nn.Conv2d) for layer in template.modules())
+        self._template = copy.deepcopy(template).to(parameters.device)
+        self._one_by_one: list[nn.Module] = []
+        self._stacked: dict[str, Tensor] = {}
+        self._leaves: list[list[Tensor]] = []  # per member, or one list for all
+        if members == 1 or (convolves and parameters.device.type == "cpu"):
+            self._one_by_one = [self._bind(row) for row in parameters]
+            self._leaves = [list(network.parameters()) for network in self._one_by_one]
+        else:
+            self._stacked = self._views(parameters)
+            self._leaves = [list(self._stacked.values())]
+
+    def __call__(self, observations: Tensor) -> Tensor:
+        """Observations (M, N, *observation), as the environment gives them -> Q-values (M, N, A)."""
+        if self._one_by_one:
+            q = [network(member) for network, member in zip(self._one_by_one, observations, strict=True)]
+            return q[0].unsqueeze(0) if len(q) == 1 else torch.stack(q)
+        return torch.vmap(self._apply)(self._stacked, observations)
+
+    def gradients(self, losses: Tensor) -> Tensor:
+        """Each member's own gradient of its loss: losses (M,) -> (M, P).
+
+        One backward pass serves all, since a member's loss depends on its own parameters only.
+        """
+        leaves = [leaf for member in self._leaves for leaf in member]
+        gradients = iter(torch.autograd.grad(losses.sum(), leaves))
+        per_group = [[next(gradients) for _ in member] for member in self._leaves]
+        if self._one_by_one:
+            return torch.stack([torch.cat([g.flatten() for g in member]) for member in per_group])
+        return torch.cat([g.flatten(1) for g in per_group[0]], dim=1)
+
+    def _apply(self, parameters: dict[str, Tensor], observations: Tensor) -> Tensor:
+        q: Tensor = functional_call(self._template, parameters, (observations,))
+        return q
+
+    def _views(self, parameters: Tensor) -> dict[str, Tensor]:
+        """The flat tensor (M, P) as leaves by name, (M, *shape) each."""
+        views, offset = {}, 0
+        for name, parameter in self._template.named_parameters():
+            view = parameters[:, offset : offset + parameter.numel()].view(-1, *parameter.shape)
+            views[name] = view.detach().requires_grad_()
+            offset += parameter.numel()
+        return views
+
+    def _bind(self, row: Tensor) -> nn.Module:
+        """A copy of the template whose parameters are views of a row (P,)."""
+        network = copy.deepcopy(self._template)
+        for name, view in self._views(row.unsqueeze(0)).items():
+            owner, _, attribute = name.rpartition(".")
+            setattr(network.get_submodule(owner), attribute, nn.Parameter(view.detach().squeeze(0)))
+        return network
+
+
+def member_network(template: nn.Module, parameters: Tensor) -> nn.Module:
+    """A single network of its own, on the CPU, with the parameters (P,) of one member."""
+    network = copy.deepcopy(template).cpu()
+    torch.nn.utils.vector_to_parameters(parameters.detach().cpu().clone(), network.parameters())
+    return network.eval()

@@ -1,0 +1,251 @@
+"""Weights & Biases: configuration, curves, exported policy and videos; offline where nobody is logged in.
+
+Settings of the wandb package that matter here are documented at https://docs.wandb.ai/ref/python/init.
+"""
+
+from __future__ import annotations
+
+import netrc
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, cast
+from urllib.parse import urlsplit
+
+from dqn.config import WandbConfig
+from dqn.errors import UserError
+from dqn.events import Evaluation, Event
+from dqn.observers.scalars import ScalarRecords
+
+_BURST_SECONDS = 1.0
+_INIT_TIMEOUT_SECONDS = 30.0
+_FINISH_TIMEOUT_SECONDS = 300.0
+
+
+class WandbObserver:
+    """Sends a run to W&B over an axis of its own, `step`: agent steps, which a resume continues.
+
+    The first record after a pause costs the package milliseconds, those that follow it tenths of one; so they
+    are handed over in bursts, about one a second. If W&B fails during training, that is said once and
+    training goes on.
+
+    Args:
+        config: the logger.wandb part of the configuration. In mode auto the run is online if an API key is
+            configured, unless WANDB_MODE or `wandb offline` say otherwise; nothing is ever prompted for.
+        run_config: the whole configuration as plain values.
+        folder: the run's folder; W&B's own files go into its subfolder wandb.
+        name: the run's name on the page.
+        frames_per_step: frames of the environment per agent step.
+        clock: seconds on a clock that never goes back.
+
+    Raises:
+        UserError: mode is online, but there is no API key or the server does not answer.
+    """
+
+    _told_how_to_sync: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        config: WandbConfig,
+        run_config: Mapping[str, Any],
+        folder: Path,
+        name: str,
+        frames_per_step: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._config = config
+        self._run_config = dict(run_config)
+        self._folder = folder
+        self._name = name
+        self._frames_per_step = frames_per_step
+        self._clock = clock
+        self._scalars = ScalarRecords(clock)
+        self._pending: list[dict[str, Any]] = []
+        self._burst_at_seconds = clock()
+        self._exit_code = 1  # until on_run_end knows better
+        # A file besides state_dict, because the run's id is older than its first checkpoint.
+        self._id_file = folder / "wandb" / "run_id.txt"
+        self._run: Any = self._start(self._id_file.read_text() if self._id_file.exists() else None)
+
+    def on_event(self, event: Event) -> None:
+        """Queues the event's numbers, and hands the queue over if the last time is a second ago."""
+        records = self._scalars.records(event)
+        self._pending += [self._payload(step, numbers) for step, numbers in records]
+        if isinstance(event, Evaluation):
+            self._pending[-1]["evaluation/returns"] = list(event.returns)
+        if self._pending and self._clock() - self._burst_at_seconds >= _BURST_SECONDS:
+            self._hand_over()
+
+    def on_run_end(self, summary: Mapping[str, Any], folder: Path) -> None:
+        """Adds the summary, the exported policy as an artifact of type policy, and the videos."""
+        self._hand_over()
+        if summary["status"] in ("completed", "converged"):
+            self._exit_code = 0
+        if self._run is None:
+            return
+        with self._fails_softly():
+            self._run.summary.update(dict(_flat(summary)))
+            self._log_policy(summary, folder / "export")
+            self._log_videos(summary["steps"], folder / "videos")
+
+    def close(self) -> None:
+        """Hands over what is pending and ends the W&B run, uploading the rest if it is online."""
+        self._hand_over()
+        if self._run is None:
+            return
+        with self._fails_softly():
+            self._run.finish(exit_code=self._exit_code)
+            self._run = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The id under which W&B knows the run, and the episodes that wait for a record."""
+        self._hand_over()
+        return {"run_id": self._run.id if self._run is not None else None, **self._scalars.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on as the run of that id; the file in the folder has named it already, unless it was lost."""
+        self._scalars.load_state_dict(state)
+        if self._run is not None and state["run_id"] not in (None, self._run.id):
+            self._run.finish()
+            self._run = self._start(state["run_id"])
+
+    def _payload(self, step: int, numbers: Mapping[str, Any]) -> dict[str, Any]:
+        return {"step": step, "frames": step * self._frames_per_step, **numbers}
+
+    def _hand_over(self) -> None:
+        payloads, self._pending = self._pending, []
+        if self._run is not None:
+            with self._fails_softly():
+                for payload in payloads:
+                    self._run.log(payload)
+        self._burst_at_seconds = self._clock()
+
+    def _log_policy(self, summary: Mapping[str, Any], export: Path) -> None:
+        files = sorted(path for path in export.glob("*") if path.is_file())
+        if not files:
+            return
+        import wandb
+
+        artifact = wandb.Artifact(f"policy-{self._run.id}", type="policy", metadata=dict(_flat(summary)))
+        for path in files:
+            # The run's folder keeps the files, so W&B needs no second copy of them in the home directory.
+            artifact.add_file(str(path), policy="immutable", skip_cache=True)
+        self._run.log_artifact(artifact)
+
+    def _log_videos(self, step: int, videos: Path) -> None:
+        import wandb
+
+        # In this order, so that of a video in both formats the mp4 is taken.
+        paths = {path.stem: path for extension in ("gif", "mp4") for path in videos.glob(f"*.{extension}")}
+        if paths:
+            media = {f"videos/{stem}": wandb.Video(str(path)) for stem, path in sorted(paths.items())}
+            self._run.log(self._payload(step, media))
+
+    def _start(self, run_id: str | None) -> Any:
+        """A new W&B run, or the one of that id, online if it may and can be."""
+        # Without this the package sends usage data and crash reports at its exit, offline runs' too.
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        import wandb
+
+        settings = wandb.setup(wandb.Settings(silent=True, console="off")).settings
+        has_credentials = _has_credentials(settings)
+        mode = _mode(self._config.mode, settings.mode, has_credentials)
+        if mode == "online" and not has_credentials:
+            expectation = "needs an API key; run `wandb login` first, or choose offline"
+            raise UserError("logger.wandb.mode", "online", expectation)
+        try:
+            run = self._init(mode, run_id)
+        except Exception as error:  # whatever the package, its service or the server come up with
+            if mode != "online" or self._config.mode == "online":
+                raise UserError("logger.wandb.mode", mode, f"W&B does not start: {_line(error)}") from error
+            _say(f"cannot go online ({_line(error)}); this run is recorded offline")
+            run = self._init("offline", run_id)
+        run.define_metric("step")
+        run.define_metric("*", step_metric="step")
+        if run.disabled:
+            return run
+        self._id_file.parent.mkdir(exist_ok=True)
+        self._id_file.write_text(run.id)
+        if run.offline and not WandbObserver._told_how_to_sync:
+            WandbObserver._told_how_to_sync = True
+            # With a star, because every resume adds a folder.
+            _say(f"offline; to upload: wandb sync {shlex.quote(str(self._folder))}/wandb/offline-run-*")
+        return run
+
+    def _init(self, mode: str, run_id: str | None) -> Any:
+        import wandb
+
+        settings = wandb.Settings(silent=True, console="off", init_timeout=_INIT_TIMEOUT_SECONDS)
+        if "finish_timeout" in type(settings).model_fields:  # older versions wait for the network for ever
+            settings.finish_timeout = _FINISH_TIMEOUT_SECONDS
+            settings.finish_timeout_raises = True
+        return wandb.init(
+            project=self._config.project,
+            entity=self._config.entity,
+            group=self._config.group,
+            tags=self._config.tags,
+            name=self._name,
+            config=self._run_config,
+            dir=str(self._folder),
+            mode=cast(Any, mode),
+            id=run_id,
+            resume="allow",
+            reinit="create_new",  # never the global run: several runs in one process stay several
+            settings=settings,
+        )
+
+    @contextmanager
+    def _fails_softly(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # no failure of a tracker is worth a training
+            self._run = None
+            _say(f"gave up ({_line(error)}); metrics.jsonl has everything")
+
+
+def _mode(configured: str, in_environment: str, has_credentials: bool) -> str:
+    """What to ask the package for; `in_environment` is its own setting, from WANDB_MODE or its files."""
+    if configured != "auto":
+        return configured
+    if "WANDB_MODE" in os.environ or in_environment != "online":
+        return in_environment
+    return "online" if has_credentials else "offline"
+
+
+def _has_credentials(settings: Any) -> bool:
+    """Whether the package would find an API key without asking: in the environment, its files or ~/.netrc."""
+    if settings.api_key or settings.identity_token_file:
+        return True
+    # The default server has had other names, under which `wandb login` may have left the key.
+    hosts = {urlsplit(settings.base_url).netloc}
+    if settings.base_url == type(settings)().base_url:
+        hosts.add("api.wandb.ai")
+    path = os.environ.get("NETRC") or Path.home() / (
+        ".netrc" if (Path.home() / ".netrc").exists() else "_netrc"
+    )
+    try:
+        return not hosts.isdisjoint(netrc.netrc(str(Path(path).expanduser())).hosts)
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested mappings under names like final_evaluation/mean_return."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}/")
+        elif value is not None:
+            yield f"{prefix}{key}", value
+
+
+def _line(error: Exception) -> str:
+    """An error's first line."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _say(text: str) -> None:
+    print(f"W&B: {text}", file=sys.stderr)

@@ -1,0 +1,133 @@
+"""Tables of a comparison for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from dqn.report.runs import Run
+from dqn.report.settings import Group, Settings, all_keys, differing_keys
+from dqn.report.statistics import interquartile_mean, mean_interval
+from dqn.validation import yaml_text
+
+_ABSENT = "-"
+_LAYOUT: dict[str, Any] = {"title_justify": "left", "pad_edge": False, "padding": (0, 0, 0, 1)}
+
+
+def settings_table(labels: Sequence[str], settings: Sequence[Settings], show_all: bool) -> Table:
+    """The settings that differ (or all), a column for each label; a dash where there is no such key."""
+    keys = all_keys(settings) if show_all else differing_keys(settings)
+    cells = [[_cell(one, key) for one in settings] for key in keys]
+    if len(labels) > max(4, len(keys)):  # many groups that differ in little: a row for each
+        return _table("", labels, keys, [list(column) for column in zip(*cells, strict=True)])
+    return _table("setting", keys, labels, cells)
+
+
+def scores_table(groups: Sequence[Group]) -> Table:
+    """Final evaluations: each run counts once, with the mean return of the network that it left."""
+    networks = {str(final.get("network")) for group in groups for _, final in _scored(group)}
+    which = f" of the {networks.pop()} network" if len(networks) == 1 else ""
+    table = Table(box=SIMPLE_HEAD, title=f"Final evaluation{which}, over seeds", **_LAYOUT)
+    table.add_column("", overflow="fold", min_width=17)
+    for heading in (
+        "seeds",
+        "mean",
+        "95 % interval",
+        "IQM",
+        "steps",
+        "seconds",
+        *(["network"] if networks else []),
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for group in groups:
+        table.add_row(Text(group.label), *_score_cells(group)[: len(table.columns) - 1])
+    return table
+
+
+def status_notes(groups: Sequence[Group]) -> Iterator[str]:
+    """A line for each run that has not ended as planned or that has no score."""
+    for group in groups:
+        for run in group.runs:
+            if run.status not in ("completed", "converged") or run.final_evaluation is None:
+                reason = (run.summary or {}).get("reason")
+                what = f"{run.status}{f' ({reason})' if reason else ''}, {run.steps:,} steps so far"
+                scored = "" if run.final_evaluation else "; no final evaluation"
+                yield f"{group.label}, seed {run.seed}: {what}{scored}"
+
+
+def _table(corner: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[str]]) -> Table:
+    table = Table(box=SIMPLE_HEAD, **_LAYOUT)
+    table.add_column(corner, style="cyan", overflow="fold", min_width=20)
+    for column in columns:
+        table.add_column(Text(column), overflow="fold")
+    sections = [
+        list(section) for _, section in groupby(zip(rows, cells, strict=True), lambda row: _section(row[0]))
+    ]
+    for section in sections:
+        for name, values in section:
+            table.add_row(Text(name), *map(_value, values))
+        if max(map(len, sections)) > 1:
+            table.add_section()
+    return table
+
+
+def _section(key: str) -> str:
+    return key.partition(".")[0]
+
+
+def _cell(settings: Settings, key: str) -> str:
+    return yaml_text(settings[key]).rstrip() if key in settings else _ABSENT
+
+
+def _value(cell: str) -> Text:
+    return Text(cell, style="dim" if cell == _ABSENT else "")
+
+
+def _scored(group: Group) -> list[tuple[Run, dict[str, Any]]]:
+    """The runs that have had their final evaluation, with it."""
+    return [(run, run.final_evaluation) for run in group.runs if run.final_evaluation]
+
+
+def _score_cells(group: Group) -> list[str]:
+    scored = _scored(group)
+    seeds = str(len(scored)) if len(scored) == len(group.runs) else f"{len(scored)} of {len(group.runs)}"
+    if not scored:
+        return [seeds, *[_ABSENT] * 6]
+    scores = np.array([final["mean_return"] for _, final in scored], dtype=np.float64)
+    lower, upper = map(float, mean_interval(scores))
+    return [
+        seeds,
+        _number(float(scores.mean())),
+        f"{_number(lower)} to {_number(upper)}" if len(scores) > 1 else _ABSENT,
+        _number(interquartile_mean(scores)),
+        _range([run.steps for run, _ in scored], _short),
+        _range(
+            [run.summary["seconds"] for run, _ in scored if run.summary], lambda seconds: f"{seconds:,.0f}"
+        ),
+        ", ".join(sorted({str(final.get("network")) for _, final in scored})),
+    ]
+
+
+def _range(numbers: Sequence[float], write: Callable[[float], str]) -> str:
+    """All the numbers in short: one if they read the same, else the least and the greatest."""
+    least, greatest = write(min(numbers)), write(max(numbers))
+    return least if least == greatest else f"{least} to {greatest}"
+
+
+def _short(number: float) -> str:
+    """50k for 50,000; 1.25M for 1,250,000."""
+    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= unit:
+            return f"{number / unit:.3g}{letter}"
+    return f"{number:.0f}"
+
+
+def _number(value: float) -> str:
+    """Five digits or so: 12.346, 499.8, 21,345."""
+    return f"{value:,.3f}" if abs(value) < 10 else f"{value:,.1f}" if abs(value) < 10_000 else f"{value:,.0f}"

@@ -1,0 +1,91 @@
+"""The folder a run leaves behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from dqn.compose import CONF
+from dqn.config import Config
+from dqn.errors import UserError, nearest
+from dqn.files import write_json, write_text
+from dqn.validation import validate
+
+_HEADER = """\
+# The whole config of this run, resolved. The same run again:
+#   python scripts/train.py --config-path {folder} --config-name config
+defaults:
+  - _self_
+  - override hydra/job_logging: none
+  - override hydra/hydra_logging: none
+"""
+# What config.yaml has beside the run's own config, for Hydra.
+_FOR_HYDRA = ("defaults", "hydra")
+
+
+class RunFolder:
+    """Paths and files of one run.
+
+    Args:
+        path: of the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __str__(self) -> str:
+        try:
+            return str(self.path.relative_to(Path.cwd()))
+        except ValueError:
+            return str(self.path)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the checkpoints are."""
+        return self.path / "checkpoints"
+
+    @property
+    def export(self) -> Path:
+        """Where the exported policy is."""
+        return self.path / "export"
+
+    @property
+    def videos(self) -> Path:
+        """Where films are."""
+        return self.path / "videos"
+
+    def check_is_new(self) -> None:
+        """Raise a UserError if there is something in the folder."""
+        if self.path.exists() and any(self.path.iterdir()):
+            raise UserError(
+                "hydra.run.dir", self, f"exists and is not empty; resume={self} goes on with a run, another folder starts one"
+            )
+
+    def check_is_run(self, key: str) -> None:
+        """Raise a UserError about `key` if this is not a run's folder."""
+        if not self.path.is_dir():
+            near = [str(p) for p in self.path.parent.glob("*")] if self.path.parent.is_dir() else []
+            raise UserError(key, self, f"no such folder; {nearest(str(self.path), near)}" if near else "no such folder")
+        if not (self.path / "config.yaml").is_file():
+            raise UserError(key, self, "is not a run's folder: it has no config.yaml")
+
+    def create(self, config: dict[str, Any], provenance: dict[str, Any]) -> None:
+        """Make the folder with config.yaml and provenance.json."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        hydra = OmegaConf.to_yaml(OmegaConf.create({"hydra": OmegaConf.load(CONF / "config.yaml").hydra}))
+        resolved = OmegaConf.to_yaml(OmegaConf.create(config))
+        header = _HEADER.format(folder=self.path.absolute())
+        write_text(self.path / "config.yaml", f"{header}\n{hydra}\n{resolved}")
+        write_json(self.path / "provenance.json", provenance)
+
+    def read_config(self) -> dict[str, Any]:
+        """The run's config, as plain nested values."""
+        config = OmegaConf.to_container(OmegaConf.load(self.path / "config.yaml"))
+        assert isinstance(config, dict)
+        return {str(key): value for key, value in config.items() if key not in _FOR_HYDRA}
+
+    def load_config(self) -> Config:
+        """The run's config, checked."""
+        return validate(Config, self.read_config())

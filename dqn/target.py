@@ -1,0 +1,53 @@
+"""Where the parameters of the targets come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class TargetRule(Protocol):
+    """How target parameters follow the online ones."""
+
+    shares_online: bool
+
+    def update_(self, target: Tensor, online: Tensor, steps_before: int, steps_after: int) -> None:
+        """Move target parameters (M, P) in place after the agent steps (steps_before, steps_after]."""
+
+
+@dataclass(frozen=True)
+class NoTarget:
+    """Targets come from the online parameters themselves, without gradient."""
+
+    shares_online: bool = True
+
+    def update_(self, target: Tensor, online: Tensor, steps_before: int, steps_after: int) -> None:
+        """Nothing to move."""
+
+
+@dataclass(frozen=True)
+class PeriodicTarget:
+    """Every `period_steps` agent steps the target moves towards the online parameters by `rate`.
+
+    A rate of 1 is the copy of Nature 518; a small one every step is Polyak averaging (Lillicrap et al. 2016,
+    arXiv 1509.02971, section 3).
+
+    Args:
+        period_steps: one per member.
+        rate: (M,).
+    """
+
+    period_steps: tuple[int, ...]
+    rate: Tensor
+    shares_online: bool = False
+
+    def update_(self, target: Tensor, online: Tensor, steps_before: int, steps_after: int) -> None:
+        """See `TargetRule`."""
+        due = [steps_after // period > steps_before // period for period in self.period_steps]
+        if not any(due):
+            return
+        weight = self.rate * torch.tensor(due, device=target.device)
+        target.lerp_(online, weight.to(target.dtype).unsqueeze(-1))

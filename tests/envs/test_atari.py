@@ -1,0 +1,298 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from ale_py import AtariVectorEnv, roms
+
+from dqn.envs.atari import AtariEnvironment
+from dqn.envs.base import StepResult
+from dqn.errors import UserError
+
+
+def make(**settings: Any) -> AtariEnvironment:
+    defaults: dict[str, Any] = {
+        "game": "breakout",
+        "num_envs": 1,
+        "action_repeat": 4,
+        "repeat_action_probability": 0.0,
+        "noop_max": 30,
+        "fire_on_reset": False,
+        "full_action_set": False,
+        "terminal_on_life_loss": False,
+        "clip_rewards": False,
+        "frame_height": 84,
+        "frame_width": 84,
+        "frame_stack": 4,
+        "max_pool": True,
+        "max_frames_per_episode": 108_000,
+        "num_threads": 1,
+    }
+    return AtariEnvironment(**defaults | settings)
+
+
+def ale(**settings: Any) -> AtariVectorEnv:
+    """ale-py's own environment, with nothing of ours around it."""
+    defaults: dict[str, Any] = {
+        "game": "breakout",
+        "num_envs": 1,
+        "noop_max": 30,
+        "use_fire_reset": False,
+        "reward_clipping": False,
+    }
+    return AtariVectorEnv(**defaults | settings)
+
+
+def random_actions(steps: int, num_envs: int = 1, num_actions: int = 4) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(0).integers(num_actions, size=(steps, num_envs))
+
+
+def play(
+    env: AtariEnvironment, steps: int, seeds: list[int]
+) -> tuple[np.ndarray[Any, Any], list[StepResult]]:
+    first = env.reset(seeds)
+    return first, [env.step(actions) for actions in random_actions(steps, len(seeds), env.spec.num_actions)]
+
+
+# --- frames ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"frame_height": 42, "frame_width": 60, "max_pool": False, "action_repeat": 3}]
+)
+def test_stacked_frames_are_ales_own_stack(settings: dict[str, Any]) -> None:
+    """Stacked with zeros before each game's start, through several games of two environments."""
+    env = make(num_envs=2, **settings)
+    height, width = settings.get("frame_height", 84), settings.get("frame_width", 84)
+    oracle = ale(
+        num_envs=2,
+        img_height=height,
+        img_width=width,
+        maxpool=settings.get("max_pool", True),
+        frameskip=settings.get("action_repeat", 4),
+    )
+    stack = np.zeros((2, 4, height, width), np.uint8)
+    stack[:, 3:] = env.reset([11, 12])
+    assert np.array_equal(stack, oracle.reset(seed=np.array([11, 12]))[0])
+    resets = 0
+    for actions in random_actions(1200, 2):
+        result = env.step(actions)
+        stack[result.was_reset] = 0
+        stack = np.concatenate([stack[:, 1:], result.frames], axis=1)
+        expected, scores, over, cut, _ = oracle.step(actions)
+        assert np.array_equal(stack, expected)
+        assert np.array_equal(result.raw_rewards, scores)
+        assert np.array_equal(result.ended, over | cut)
+        resets += int(result.was_reset.sum())
+    assert resets >= 4
+
+
+def test_spec() -> None:
+    spec = make(
+        frame_height=60, frame_width=50, frame_stack=3, action_repeat=5, max_frames_per_episode=1001
+    ).spec
+    assert (spec.frame_shape, spec.frame_dtype, spec.frame_stack) == ((1, 60, 50), "uint8", 3)
+    assert spec.observation_shape == (3, 60, 50)
+    assert (spec.frames_per_step, spec.max_episode_steps, spec.num_states) == (5, 201, None)
+    assert (spec.num_actions, spec.action_meanings) == (4, ("NOOP", "FIRE", "RIGHT", "LEFT"))
+    assert spec.preprocessing == {
+        "game": "breakout",
+        "action_repeat": 5,
+        "repeat_action_probability": 0.0,
+        "noop_max": 30,
+        "fire_on_reset": False,
+        "full_action_set": False,
+        "terminal_on_life_loss": False,
+        "clip_rewards": False,
+        "frame_height": 60,
+        "frame_width": 50,
+        "frame_stack": 3,
+        "max_pool": True,
+        "max_frames_per_episode": 1001,
+    }
+
+
+def test_results_are_fresh_arrays() -> None:
+    _, results = play(make(), 30, [1])
+    assert len({result.frames.tobytes() for result in results}) == 30
+
+
+def test_the_full_action_set() -> None:
+    spec = make(full_action_set=True).spec
+    assert spec.num_actions == len(spec.action_meanings) == 18
+    assert spec.action_meanings[:3] == ("NOOP", "FIRE", "UP")
+
+
+# --- seeds ----------------------------------------------------------------------------------------------------
+
+
+def test_games_follow_their_seeds() -> None:
+    def digest(seeds: list[int], env: AtariEnvironment) -> list[list[bytes]]:
+        first, results = play(env, 300, seeds)
+        return [
+            [first[i].tobytes(), *(result.frames[i].tobytes() for result in results)]
+            for i in range(len(seeds))
+        ]
+
+    env = make(num_envs=3, num_threads=2, repeat_action_probability=0.25)
+    once = digest([0, 5, 2**40 + 6], env)
+    assert digest([0, 5, 2**40 + 6], env) == once, "in the midst of a game, too"
+    assert digest([0, 5, 2**40 + 6], make(num_envs=3, repeat_action_probability=0.25)) == once
+    assert digest([0, 7, 6], env)[0] == once[0]
+    assert digest([0, 7, 6], env)[1] != once[1]
+    assert digest([0, 7, 6], env)[2] == once[2], "seeds count modulo 2^31"
+
+
+def test_noops_at_the_start() -> None:
+    without = make(noop_max=0)
+    assert len({without.reset([seed]).tobytes() for seed in range(20)}) == 1
+    assert len({make(game="pong", noop_max=30).reset([seed]).tobytes() for seed in range(20)}) > 3
+
+
+def test_fire_on_reset_starts_the_ball() -> None:
+    """Without a FIRE Breakout waits: no life is lost."""
+    lives = {}
+    for fire in (False, True):
+        env = make(fire_on_reset=fire, terminal_on_life_loss=True, noop_max=0)
+        env.reset([0])
+        lives[fire] = sum(int(env.step(np.array([0])).terminated[0]) for _ in range(100))
+    assert lives == {False: 0, True: 1}
+
+
+def test_sticky_actions_change_the_game() -> None:
+    plain, sticky = make(), make(repeat_action_probability=0.5)
+    frames = [[result.frames.tobytes() for result in play(env, 100, [1])[1]] for env in (plain, sticky)]
+    assert frames[0] != frames[1]
+
+
+# --- ends and rewards -----------------------------------------------------------------------------------------
+
+
+def test_lives_and_games_over_whole_streams() -> None:
+    """A lost life is terminal for learning where so configured; games, frames and raw rewards stay the same."""
+    plain = play(make(num_envs=2), 1500, [3, 4])[1]
+    split = play(make(num_envs=2, terminal_on_life_loss=True), 1500, [3, 4])[1]
+    oracle = ale(num_envs=2)
+    lives = oracle.reset(seed=np.array([3, 4]))[1]["lives"].copy()
+    was_over = np.zeros(2, bool)
+    games = lost_lives = 0
+    for actions, whole, by_life in zip(random_actions(1500, 2), plain, split, strict=True):
+        _, scores, over, cut, info = oracle.step(actions)
+        assert not cut.any()
+        lost = np.array([not was_over[i] and 0 < info["lives"][i] < lives[i] for i in range(2)])
+        for result in (whole, by_life):
+            assert np.array_equal(result.raw_rewards, scores)
+            assert np.array_equal(result.ended, over)
+            assert np.array_equal(result.was_reset, was_over)
+            assert not result.truncated.any()
+        assert np.array_equal(whole.terminated, over)
+        assert np.array_equal(by_life.terminated, over | lost)
+        assert np.array_equal(whole.frames, by_life.frames)
+        assert not whole.raw_rewards[whole.was_reset].any()
+        lives, was_over = info["lives"].copy(), over.copy()
+        games += int(over.sum())
+        lost_lives += int(lost.sum())
+    assert games >= 4
+    assert 4 * games <= lost_lives <= 4 * (games + 2), (
+        "five lives a game; the last one's loss is the game's end"
+    )
+
+
+def test_only_learning_sees_clipped_rewards() -> None:
+    settings = {"game": "space_invaders", "num_envs": 2}
+    plain, clipped = (play(make(clip_rewards=clip, **settings), 600, [1, 2])[1] for clip in (False, True))
+    scores = np.array([result.raw_rewards for result in plain])
+    assert {5.0, 10.0} <= set(scores.ravel().tolist())
+    assert np.array_equal(scores, [result.raw_rewards for result in clipped])
+    assert np.array_equal(scores, [result.rewards for result in plain])
+    assert np.array_equal(scores.clip(-1, 1), [result.rewards for result in clipped])
+    assert clipped[0].rewards.dtype == np.float32
+    assert scores.dtype == np.float64
+
+
+def test_lost_points_are_clipped_too() -> None:
+    rewards = [float(result.rewards[0]) for result in play(make(game="pong", clip_rewards=True), 250, [1])[1]]
+    assert set(rewards) == {0.0, -1.0}
+
+
+@pytest.mark.parametrize(("frames", "steps"), [(100, 25), (98, 25), (101, 26)])
+def test_the_frame_cap_truncates(frames: int, steps: int) -> None:
+    """It counts from the end of the no-ops, and the call after it is the reset."""
+    env = make(max_frames_per_episode=frames)
+    assert env.spec.max_episode_steps == steps
+    env.reset([5])
+    for _ in range(3):
+        for step in range(1, steps + 1):
+            result = env.step(np.array([0]))
+            assert result.truncated[0] == result.ended[0] == (step == steps)
+            assert not result.terminated[0]
+            assert not result.was_reset[0]
+        assert env.step(np.array([0])).was_reset[0]
+
+
+def test_a_reset_forgets_the_game_before() -> None:
+    env = make(max_frames_per_episode=4, noop_max=0, terminal_on_life_loss=True)
+    first = env.reset([5])
+    assert env.step(np.array([0])).ended[0]
+    assert np.array_equal(env.reset([5]), first)
+    assert not env.step(np.array([0])).was_reset[0]
+
+
+# --- pictures -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stickiness", [0.0, 0.25])
+def test_the_coloured_twin_stays_in_step(stickiness: float) -> None:
+    """Over two whole games, each picture is of the game that is played."""
+    settings = {"num_envs": 2, "repeat_action_probability": stickiness, "fire_on_reset": True}
+    env = make(frame_height=210, frame_width=160, render=True, **settings)
+    env.reset([8, 9])
+    luminance = np.array([0.299, 0.587, 0.114])
+    games = 0
+    for actions in random_actions(1000, 2):
+        result = env.step(actions)
+        picture = env.render()
+        assert picture.shape == (210, 160, 3)
+        assert picture.dtype == np.uint8
+        # Pooled in colour or in grey: a pixel may differ where two colours of equal luminance meet.
+        different = np.abs(picture @ luminance - result.frames[0, 0]) > 2
+        assert different.mean() < 0.001
+        games += int(result.ended[0])
+        if games == 2:
+            break
+    assert games == 2
+
+
+def test_the_twin_changes_nothing() -> None:
+    plain, drawn = (play(make(render=render), 300, [1])[1] for render in (False, True))
+    assert all(np.array_equal(a.frames, b.frames) for a, b in zip(plain, drawn, strict=True))
+
+
+# --- games ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("game", "hint"),
+    [
+        ("Breakout", "did you mean breakout"),
+        ("SpaceInvaders", "did you mean space_invaders"),
+        ("ALE/Breakout-v5", "did you mean breakout"),
+        ("MsPacman", "did you mean ms_pacman"),
+        ("breakot", "did you mean breakout"),
+        ("zzzzzzzz", "are valid"),
+        ("joust", "two players only"),
+    ],
+)
+def test_unknown_games(game: str, hint: str) -> None:
+    with pytest.raises(UserError, match=hint) as caught:
+        make(game=game)
+    assert (caught.value.key, caught.value.value) == ("env.game", game)
+
+
+@pytest.mark.parametrize("game", ["pong", "seaquest", "montezuma_revenge"])
+def test_other_games_play(game: str) -> None:
+    assert game in roms.get_all_rom_ids()
+    first, results = play(make(game=game), 20, [0])
+    assert first.any()
+    assert len({result.frames.tobytes() for result in results}) > 1
