@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -57,13 +58,44 @@ def load_last(folder: Path) -> tuple[dict[str, Any], list[str]]:
     there = checkpoints(folder)
     if not there:
         raise UserError("resume", folder.parent, "has no checkpoint to go on from")
-    damages = []
+    damages: list[str] = []
     for place in reversed(there):
         try:
             return load(place), damages
         except ValueError as damage:
             damages.append(str(damage))
     raise UserError("resume", folder.parent, "; ".join(damages) + "; no whole checkpoint is left")
+
+
+def read_values(folder: Path) -> tuple[dict[str, Any], Path]:
+    """The plain values of the last checkpoint, and where it is; tensors are read with `read_tensor`.
+
+    Raises:
+        UserError: there is none, or it cannot be read.
+    """
+    there = checkpoints(folder)
+    if not there:
+        raise UserError("run", folder.parent, "has no checkpoint")
+    try:
+        record = json.loads((there[-1] / _VALUES).read_text(encoding="utf-8"))
+        values: dict[str, Any] = record["state"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError("run", folder.parent, f"checkpoint {there[-1].name} is damaged ({_VALUES}: {error})") from error
+    return values, there[-1]
+
+
+def read_tensor(place: Path, name: str) -> Tensor:
+    """One tensor of a checkpoint, without reading the others: a memory can be large.
+
+    Raises:
+        UserError: the checkpoint is damaged.
+    """
+    try:
+        with safe_open(place / _TENSORS, framework="pt") as file:
+            tensor: Tensor = file.get_tensor(name)
+    except (OSError, SafetensorError) as error:
+        raise UserError("run", place.parents[1], f"checkpoint {place.name} is damaged ({error})") from error
+    return tensor
 
 
 def load(place: Path) -> dict[str, Any]:

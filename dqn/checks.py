@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import os
 
 from dqn.config import (
     Config,
@@ -17,6 +16,7 @@ from dqn.config import (
 )
 from dqn.envs.base import EnvironmentSpec
 from dqn.errors import UserError
+from dqn.provenance import installed_memory
 
 
 def check_config(config: Config) -> None:
@@ -103,11 +103,6 @@ def _check_evaluation(config: Config) -> None:
     wanted = stop.mean_return is not None or stop.optimal or stop.max_value_change is not None
     if wanted and evaluation.every_steps is None:
         raise UserError("evaluation.every_steps", None, "evaluation.stop needs evaluations during training")
-    start = evaluation.env.get("start", getattr(config.env, "start", None))
-    if start == "every" and evaluation.num_envs != 1:
-        raise UserError(
-            "evaluation.num_envs", evaluation.num_envs, "must be 1 with start=every, which takes the cells in turn"
-        )
 
 
 def _check_device(key: str, name: str) -> None:
@@ -117,8 +112,7 @@ def _check_device(key: str, name: str) -> None:
 
     index = int(name.partition(":")[2] or 0)
     if index >= torch.cuda.device_count():
-        there = torch.cuda.device_count()
-        raise UserError(key, name, f"{there or 'no'} CUDA device{'s are' if there > 1 else ' is'} here; use auto or cpu")
+        raise UserError(key, name, f"CUDA devices here: {torch.cuda.device_count()}; use auto or cpu")
 
 
 def check_fit(config: Config, spec: EnvironmentSpec) -> None:
@@ -127,20 +121,20 @@ def check_fit(config: Config, spec: EnvironmentSpec) -> None:
         raise UserError("evaluation.stop.optimal", True, "this environment does not know its optimum; use mean_return")
     if config.memory.capacity_steps is None and config.trainer.total_steps is None and spec.max_episode_steps is None:
         raise UserError(
-            "memory.capacity_steps", None, "an unbounded memory needs trainer.total_steps or a limit on episodes' length"
+            "memory.capacity_steps", None, "an unbounded memory needs trainer.total_steps or episodes of limited length"
         )
     _check_memory_fits(config, spec)
 
 
 def _check_memory_fits(config: Config, spec: EnvironmentSpec) -> None:
     steps = config.memory.capacity_steps or config.trainer.total_steps
-    if steps is None or not hasattr(os, "sysconf"):
+    if steps is None:
         return
     item = {"uint8": 1, "float32": 4, "int64": 8}[spec.frame_dtype]
     needed = steps * (math.prod(spec.frame_shape) * item + 18)
-    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    installed = installed_memory()
     on_gpu = config.trainer.device.startswith("cuda")
-    if needed > installed and not on_gpu:
+    if installed is not None and needed > installed and not on_gpu:
         raise UserError(
             "memory.capacity_steps",
             steps,

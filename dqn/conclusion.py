@@ -32,19 +32,17 @@ def q_function_of(network: nn.Module, device: torch.device) -> QFunction:
     return q_function
 
 
-def evaluate_network(
-    config: Config, network: nn.Module, device: torch.device, episodes: int | None = None, purpose: str = "final evaluation"
-) -> dict[str, Any]:
-    """Play `evaluation.final_episodes` fresh episodes (or so many as given); returns statistics of the returns."""
+def evaluate_network(config: Config, network: nn.Module, device: torch.device) -> dict[str, Any]:
+    """Play `evaluation.final_episodes` fresh episodes; returns statistics of the returns."""
     environment = make_evaluation_environment(config, 1, config.evaluation.num_envs)
     try:
         played = play(
             environment,
             q_function_of(network, device),
             [config.seed],
-            episodes or config.evaluation.final_episodes,
+            config.evaluation.final_episodes,
             config.exploration.evaluation_epsilon,
-            purpose,
+            "final evaluation",
             device,
         )[0]
     finally:
@@ -62,14 +60,12 @@ def describe(played: Played, epsilon: float) -> dict[str, Any]:
     return result
 
 
-def film_network(
-    config: Config, network: nn.Module, folder: Path, device: torch.device, name: str = "final", seed_index: int = 0
-) -> list[str]:
+def film_network(config: Config, network: nn.Module, folder: Path, device: torch.device) -> list[str]:
     """Film one episode; returns the files' paths relative to the run's folder."""
-    from dqn.video import write_videos
+    from dqn.video import Film
 
     environment = make_evaluation_environment(config, 1, 1, render=True)
-    frames: list[Array] = []
+    film = Film(folder, "final", environment.spec.render_fps)
     try:
         play(
             environment,
@@ -77,13 +73,13 @@ def film_network(
             [config.seed],
             1,
             config.exploration.evaluation_epsilon,
-            f"film {seed_index}",
+            "film",
             device,
-            on_step=lambda: frames.append(environment.render()),
+            on_step=lambda: film.add(environment.render()),
         )
-        paths = write_videos(frames, environment.spec.render_fps, folder, name)
     finally:
         environment.close()
+        paths = film.close()
     return [str(path.relative_to(folder.parent)) for path in paths]
 
 

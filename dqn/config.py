@@ -8,7 +8,7 @@ together across fields is checked in `dqn.checks`.
 from __future__ import annotations
 
 from dataclasses import dataclass as plain_dataclass
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -82,7 +82,7 @@ class AtariConfig:
     num_envs: Positive
 
 
-EnvConfig = Annotated[Union[GridWorldConfig, GymnasiumConfig, AtariConfig], Field(discriminator="kind")]
+EnvConfig = Annotated[GridWorldConfig | GymnasiumConfig | AtariConfig, Field(discriminator="kind")]
 
 
 # --- network -------------------------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ class TabularConfig:
     initialization: Initialization
 
 
-NetworkConfig = Annotated[Union[MLPConfig, CNNConfig, TabularConfig], Field(discriminator="kind")]
+NetworkConfig = Annotated[MLPConfig | CNNConfig | TabularConfig, Field(discriminator="kind")]
 
 
 # --- memory --------------------------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ class PiecewiseConfig:
 
 
 ScheduleConfig = Annotated[
-    Union[ConstantConfig, LinearConfig, ExponentialConfig, PiecewiseConfig], Field(discriminator="kind")
+    ConstantConfig | LinearConfig | ExponentialConfig | PiecewiseConfig, Field(discriminator="kind")
 ]
 
 
@@ -221,7 +221,7 @@ class GreedyConfig:
 
 
 ExplorationConfig = Annotated[
-    Union[EpsilonGreedyConfig, BoltzmannConfig, MaxBoltzmannConfig, GreedyConfig],
+    EpsilonGreedyConfig | BoltzmannConfig | MaxBoltzmannConfig | GreedyConfig,
     Field(discriminator="kind"),
 ]
 
@@ -245,7 +245,7 @@ class PeriodicTargetConfig:
     rate: Annotated[float, Field(gt=0, le=1), TRAIT]
 
 
-TargetConfig = Annotated[Union[NoTargetConfig, PeriodicTargetConfig], Field(discriminator="kind")]
+TargetConfig = Annotated[NoTargetConfig | PeriodicTargetConfig, Field(discriminator="kind")]
 
 
 @dataclass(config=_STRICT, frozen=True)
@@ -284,7 +284,7 @@ class SGDConfig(OptimizerConfig):
     momentum: Annotated[Decay, TRAIT]
 
 
-AnyOptimizerConfig = Annotated[Union[AdamConfig, RMSPropConfig, SGDConfig], Field(discriminator="kind")]
+AnyOptimizerConfig = Annotated[AdamConfig | RMSPropConfig | SGDConfig, Field(discriminator="kind")]
 
 
 @dataclass(config=_STRICT, frozen=True)
@@ -309,7 +309,7 @@ class AlgorithmConfig:
 
     kind: Literal["dqn", "double_dqn"]
     discount: Annotated[Fraction, TRAIT]
-    loss: Annotated[Union[MSEConfig, HuberConfig], Field(discriminator="kind")]
+    loss: Annotated[MSEConfig | HuberConfig, Field(discriminator="kind")]
 
 
 # --- trainer and what looks outside --------------------------------------------------------------------------

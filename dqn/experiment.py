@@ -7,7 +7,7 @@ everything but traits, so what is not a trait is read from the first.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from dqn import exploration, optim
 from dqn.algorithms.double_dqn import DoubleDQN
 from dqn.algorithms.dqn import DQN
 from dqn.algorithms.losses import Huber, SquaredError, TDLoss
+from dqn.checks import check_config, check_fit
 from dqn.config import (
     AdamConfig,
     AtariConfig,
@@ -41,7 +42,6 @@ from dqn.config import (
     ScheduleConfig,
     SGDConfig,
 )
-from dqn.checks import check_config, check_fit
 from dqn.envs.base import Environment, EnvironmentSpec
 from dqn.errors import UserError
 from dqn.evaluation import Evaluator
@@ -144,10 +144,10 @@ def make_environment(config: EnvConfig, members: int, threads: int, render: bool
     from dqn.envs.gymnasium_env import GymnasiumEnvironment
 
     if isinstance(config, GridWorldConfig):
-        from dqn.envs.gridworld import ENV_ID
+        from dqn.envs.gridworld import GRID_WORLD_ID
 
         kwargs = {k: v for k, v in asdict(config).items() if k not in ("kind", "num_envs")}
-        return GymnasiumEnvironment(ENV_ID, num_envs, kwargs, render=render)
+        return GymnasiumEnvironment(GRID_WORLD_ID, num_envs, kwargs, render=render)
     assert isinstance(config, GymnasiumConfig)
     return GymnasiumEnvironment(config.id, num_envs, config.kwargs, config.max_steps, render=render)
 
@@ -210,9 +210,11 @@ def _field(configs: Sequence[Any], name: str, device: torch.device, dtype: torch
 
 def _make_algorithm(configs: Sequence[Config], device: torch.device) -> DQN:
     losses = [c.algorithm.loss for c in configs]
-    td_loss: TDLoss = (
-        Huber(_field(losses, "threshold", device)) if isinstance(losses[0], HuberConfig) else SquaredError(_field(losses, "factor", device))
-    )
+    td_loss: TDLoss
+    if isinstance(losses[0], HuberConfig):
+        td_loss = Huber(_field(losses, "threshold", device))
+    else:
+        td_loss = SquaredError(_field(losses, "factor", device))
     return {"dqn": DQN, "double_dqn": DoubleDQN}[configs[0].algorithm.kind](td_loss)
 
 
@@ -226,7 +228,7 @@ def _make_optimizer(configs: Sequence[Config], device: torch.device) -> optim.Op
     if isinstance(kind, AdamConfig):
         return optim.Adam(trait("beta1"), trait("beta2"), trait("epsilon"))
     if isinstance(kind, RMSPropConfig):
-        rule = {"rmsprop": optim.RMSProp, "rmsprop_centered": optim.CenteredRMSProp}[kind.kind]
+        rule = optim.CenteredRMSProp if kind.kind == "rmsprop_centered" else optim.RMSProp
         return rule(trait("decay"), trait("epsilon"))
     assert isinstance(kind, SGDConfig)
     return optim.SGD(trait("momentum"))
@@ -246,7 +248,7 @@ def _make_exploration(
     first = settings[0]
     if not isinstance(first, EpsilonGreedyConfig | BoltzmannConfig | MaxBoltzmannConfig):
         return exploration.Greedy(), exploration.Constant(torch.zeros(len(configs), device=device))
-    schedule = _make_schedule([c.schedule for c in settings if not c.kind == "greedy"], device)
+    schedule = _make_schedule([c.schedule for c in settings if c.kind != "greedy"], device)
     if isinstance(first, EpsilonGreedyConfig):
         return exploration.EpsilonGreedy(), schedule
     if isinstance(first, BoltzmannConfig):

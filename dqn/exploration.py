@@ -120,7 +120,9 @@ def epsilon_greedy(q: Tensor, uniforms: Tensor, epsilon: Tensor) -> Tensor:
 class Policy(Protocol):
     """How a population acts; `level` is the schedule's value: an epsilon or a temperature."""
 
-    level_name: Literal["epsilon", "temperature"] | None
+    @property
+    def level_name(self) -> Literal["epsilon", "temperature"] | None:
+        """What the schedule's value is."""
 
     def __call__(self, q: Tensor, uniforms: Tensor, level: Tensor) -> Tensor:
         """Q-values (M, E, A), uniforms (M, E, 2) and the schedule's value (M,) -> actions (M, E) int64."""

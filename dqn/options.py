@@ -80,9 +80,7 @@ def _read_yaml(key: str, text: str) -> Any:
     except YAMLError:
         if text[0] not in "[{\"'":
             return text  # a plain word such as *.png, which YAML would take for something of its own
-        hint = (
-            f"cannot be read as YAML; put names with special characters in quotes, e.g. {key}=\"['*/a', b]\""
-        )
+        hint = f"cannot be read as YAML; put names with special characters in quotes, e.g. {key}=\"['*/a', b]\""
         raise UserError(key, text, hint) from None
     except OmegaConfBaseException as error:
         raise UserError(key, text, str(error).splitlines()[0]) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,7 +40,12 @@ def train(config_values: dict[str, Any], path: Path) -> dict[str, Any]:
     trainer = build_trainer([config])
     with disk_errors_explained(path):
         folder.create(config_values, provenance())
-        return Run(config, config_values, folder, trainer).execute()
+        try:
+            run = Run(config, config_values, folder, trainer)
+        except UserError:  # of a logger that cannot start
+            shutil.rmtree(path)
+            raise
+        return run.execute()
 
 
 def resume(path: Path, changes: Mapping[str, int]) -> dict[str, Any]:
@@ -97,7 +103,8 @@ class Run:
         self._best_evaluation = state["best_evaluation"]
         self._seconds_before = state["seconds"]
         for observer in self._observers:
-            observer.load_state_dict(state["observers"].get(type(observer).__name__, {}))
+            if type(observer).__name__ in state["observers"]:
+                observer.load_state_dict(state["observers"][type(observer).__name__])
         for note in notes:
             say(f"{note}; the one before is used")
         say(f"resuming {self._folder} at step {self._trainer.steps:,}")
@@ -202,7 +209,8 @@ def make_observers(
     if config.logger.wandb is not None:
         from dqn.observers.wandb import WandbObserver
 
-        observers.append(WandbObserver(config.logger.wandb, config_values, folder.path, folder.path.name, frames_per_step))
+        name = folder.path.name
+        observers.append(WandbObserver(config.logger.wandb, config_values, folder.path, name, frames_per_step))
     if config.logger.tensorboard is not None:
         from dqn.observers.tensorboard import TensorboardObserver
 

@@ -59,9 +59,8 @@ class RunFolder:
     def check_is_new(self) -> None:
         """Raise a UserError if there is something in the folder."""
         if self.path.exists() and any(self.path.iterdir()):
-            raise UserError(
-                "hydra.run.dir", self, f"exists and is not empty; resume={self} goes on with a run, another folder starts one"
-            )
+            advice = f"resume={self} goes on with a run, another folder starts one"
+            raise UserError("hydra.run.dir", self, f"exists and is not empty; {advice}")
 
     def check_is_run(self, key: str) -> None:
         """Raise a UserError about `key` if this is not a run's folder."""

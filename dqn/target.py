@@ -12,7 +12,9 @@ from torch import Tensor
 class TargetRule(Protocol):
     """How target parameters follow the online ones."""
 
-    shares_online: bool
+    @property
+    def shares_online(self) -> bool:
+        """Whether the target parameters are the online ones."""
 
     def update_(self, target: Tensor, online: Tensor, steps_before: int, steps_after: int) -> None:
         """Move target parameters (M, P) in place after the agent steps (steps_before, steps_after]."""

@@ -154,9 +154,10 @@ class Trainer:
             if ending or _crossed(self.periods.log_steps, before, self.steps):
                 yield from self._report_learning()
             # Also at the end, so that the last network can be the best.
-            if self.periods.evaluation_steps is not None and not self._gone.all():
-                if ending or _crossed(self.periods.evaluation_steps, before, self.steps):
-                    yield from self._evaluate()
+            if self.periods.evaluation_steps is not None and not self._gone.all() and (
+                ending or _crossed(self.periods.evaluation_steps, before, self.steps)
+            ):
+                yield from self._evaluate()
             if (self.finished & ~self._gone).any() or _crossed(self.periods.pause_steps, before, self.steps):
                 yield Pause(-1, self.steps)
             yield from self._end_finished()

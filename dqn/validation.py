@@ -165,9 +165,7 @@ class Schema:
 def assignment(key: str, value: object) -> str:
     """`key=value` as one would type it in a shell, quoted where the shell would else take it apart."""
     text = yaml_text(value)
-    return (
-        f'{key}="{text}"' if any(character in text for character in " *?[]{}'();&|<>#") else f"{key}={text}"
-    )
+    return f'{key}="{text}"' if any(character in text for character in " *?[]{}'();&|<>#") else f"{key}={text}"
 
 
 def _unknown_key(details: ErrorDetails, root: Schema, prefix: str) -> UserError:
@@ -175,12 +173,8 @@ def _unknown_key(details: ErrorDetails, root: Schema, prefix: str) -> UserError:
     parent_key, parent = root.locate(tuple(parents), prefix)
     problem = f"no such key; {nearest(str(name), parent.properties)}"
     kind = parent.properties.get("kind", {})
-    if (
-        parents and str(parents[-1]) in Schema(kind, {}).choices
-    ):  # the tag: other kinds may well have this key
-        problem = (
-            f"no such key where {parent_key}.kind={parents[-1]}; {nearest(str(name), parent.properties)}"
-        )
+    if parents and str(parents[-1]) in Schema(kind, {}).choices:  # the tag: other kinds may well have this key
+        problem = f"no such key where {parent_key}.kind={parents[-1]}; {nearest(str(name), parent.properties)}"
     return UserError(join_key(parent_key, name), _shortened(details["input"]), problem)
 
 

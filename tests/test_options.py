@@ -133,7 +133,5 @@ def test_help_shows_every_option_and_exits_with_0(word: str, capsys: pytest.Capt
 
 def test_help_waits_for_no_heavy_import() -> None:
     program = "import sys, dqn.options; print(*{'torch', 'matplotlib', 'numpy', 'hydra'} & set(sys.modules))"
-    loaded = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    ).stdout
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert loaded.split() == []

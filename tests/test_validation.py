@@ -13,7 +13,7 @@ from dqn.validation import Schema, first_error, validate, yaml_text
 
 OPTIONS = "env=cartpole network=mlp exploration=epsilon_greedy exploration/schedule=linear target=hard "
 OPTIONS += "optimizer=adam algorithm=dqn algorithm/loss=huber logger=none experiment=cartpole"
-CONFIG = compose_config([*OPTIONS.split(), "env.kwargs={a: true}"])
+CONFIG = compose_config([*OPTIONS.split(), "+env.kwargs.a=true"])
 
 
 def changed(**changes: object) -> dict[str, Any]:
@@ -73,13 +73,13 @@ def test_a_valid_config_becomes_plain_dataclasses() -> None:
         ("trainer__precision", 16, "trainer.precision=16: choose one of bfloat16, float32"),
         ("export__formats", ["onnx", "h6"], "export.formats[1]=h6: did you mean h5?"),
         ("optimizer__kind", "adm", "optimizer.kind=adm: did you mean adam?"),
-        ("exploration__schedule__kind", "lineal", "exploration.schedule.kind=lineal: did you mean linear?"),
+        ("exploration__schedule__kind", "liner", "exploration.schedule.kind=liner: did you mean linear?"),
         ("memory__device", "gpu", r"memory.device=gpu: must match pattern '^(auto|cpu|cuda(:\d+)?)$'"),
         ("name", "a/b", "name=a/b: must match pattern '^[A-Za-z0-9_.-]+$'"),
         # unknown keys
         ("trainer__bach_size", 3, "trainer.bach_size=3: no such key; did you mean batch_size?"),
         ("tainer", {"a": 1}, "tainer={a: 1}: no such key; did you mean trainer?"),
-        ("optimizer__beta3", 1, "optimizer.beta3=1: no such key where optimizer.kind=adam; did you mean beta2?"),
+        ("target__tate", 1, "target.tate=1: no such key where target.kind=periodic; did you mean rate?"),
         (
             "algorithm__loss__treshold",
             1,
@@ -89,13 +89,11 @@ def test_a_valid_config_becomes_plain_dataclasses() -> None:
         ("trainer__batch_size", ..., "trainer.batch_size is missing: a whole number"),
         ("trainer__threads", ..., "trainer.threads is missing: a whole number or null"),
         ("exploration__schedule__start", ..., "exploration.schedule.start is missing: a number"),
-        ("algorithm__loss__kind", ..., "algorithm.loss.kind is missing: choose one of mse, huber"),
+        ("algorithm__loss__kind", ..., "algorithm.loss.kind is missing: choose one of huber, mse"),
         ("export__formats", ..., "export.formats is missing: a list of safetensors, onnx, pt2, h5"),
     ],
-)  # fmt: skip
-def test_one_fault_is_named_with_its_key_value_and_what_would_be_right(
-    path: str, value: object, expected: str
-) -> None:
+)
+def test_one_fault_is_named_with_its_key_value_and_what_would_be_right(path: str, value: object, expected: str) -> None:
     assert message(**{path: value}) == expected
 
 
@@ -135,16 +133,12 @@ def test_a_prefix_stands_before_every_key() -> None:
 
     whole = {"kind": "tabular", "initialization": "zeros"}
     assert message_of({**whole, "king": 1}) == "evaluation.env.king=1: no such key; did you mean kind?"
-    assert message_of({**whole, "initialization": 3}).startswith(
-        "evaluation.env.initialization=3: choose one of"
-    )
+    assert message_of({**whole, "initialization": 3}).startswith("evaluation.env.initialization=3: choose one of")
     assert message_of({"kind": "tabular"}).startswith("evaluation.env.initialization is missing: ")
 
 
 def test_schema_says_what_may_stand_at_a_place() -> None:
-    key, schema = Schema.of(Config).locate(
-        ("exploration", "epsilon_greedy", "schedule", "piecewise", "steps", 0)
-    )
+    key, schema = Schema.of(Config).locate(("exploration", "epsilon_greedy", "schedule", "piecewise", "steps", 0))
     assert (key, schema.noun) == ("exploration.schedule.steps[0]", "a whole number")
     assert Schema.of(Config).child("trainer").child("total_steps").nullable
     assert Schema.of(Config).child("trainer").child("precision").choices == ["float32", "bfloat16"]
@@ -152,7 +146,14 @@ def test_schema_says_what_may_stand_at_a_place() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, "null"), (True, "true"), (1e-8, "1e-08"), ([1, None], "[1, null]"), ({"a": [False]}, "{a: [false]}"), ("", '""')],
-)  # fmt: skip
+    [
+        (None, "null"),
+        (True, "true"),
+        (1e-8, "1e-08"),
+        ("", '""'),
+        ([1, None], "[1, null]"),
+        ({"a": [False]}, "{a: [false]}"),
+    ],
+)
 def test_yaml_text(value: object, text: str) -> None:
     assert yaml_text(value) == text

@@ -1,0 +1,1 @@
+"""Environments, as vectors: Atari, any Gymnasium id, the grid world."""

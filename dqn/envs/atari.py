@@ -27,6 +27,9 @@ _SCREEN_HEIGHT, _SCREEN_WIDTH = 210, 160  # pixels
 _SEEDS = 2**31  # ale-py takes 32-bit integers, of which the negative ones mean no seed
 
 
+_FRAMES_PER_SECOND = 60.0  # of the console
+
+
 class AtariEnvironment:
     """N games stepped together, preprocessed as for DQN; implements `dqn.envs.base.Environment`.
 
@@ -121,6 +124,7 @@ class AtariEnvironment:
             num_actions=len(action_meanings),
             action_meanings=action_meanings,
             frames_per_step=action_repeat,
+            render_fps=_FRAMES_PER_SECOND / action_repeat,
             max_episode_steps=-(-max_frames_per_episode // action_repeat),
             preprocessing={
                 "game": game,
@@ -183,6 +187,10 @@ class AtariEnvironment:
 
     def optimal_returns(self) -> None:
         """Nobody knows the best score of a game."""
+
+    def path_drawing(self) -> None:
+        """Games have no map."""
+        return
 
     def close(self) -> None:
         """Stop the games."""

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
@@ -81,6 +80,9 @@ class Environment(Protocol):
 
     def optimal_returns(self) -> Array | None:
         """The best expected return from each environment's current start, (N,) float64, where it is known."""
+
+    def path_drawing(self) -> tuple[str, Array] | None:
+        """Environment 0's path in this episode on its map, as text and as a picture; None where there is no map."""
 
     def close(self) -> None:
         """Free what the environments hold."""

@@ -114,12 +114,10 @@ def value_iteration(
     raise ValueError(f"no optimum within {max_sweeps} sweeps at discount {discount}: the values still change")
 
 
-def _back_up(
-    model: TransitionModel, values: npt.NDArray[np.float64], discount: float
-) -> npt.NDArray[np.float64]:
+def _back_up(model: TransitionModel, values: npt.NDArray[np.float64], discount: float) -> npt.NDArray[np.float64]:
     """One sweep of the Bellman optimality equation: state values (S,) to action values (S, A)."""
-    continuation = np.where(model.terminated, 0.0, values[model.next_states])
-    expected: npt.NDArray[np.float64] = (model.rewards + discount * continuation) @ model.probabilities
+    outcomes = model.rewards + discount * values[model.next_states]  # (S, A, 3); values are 0 where it ended
+    expected: npt.NDArray[np.float64] = outcomes @ model.probabilities
     return expected
 
 
@@ -142,6 +140,7 @@ class GridWorld(gymnasium.Env[Observation, np.int64]):
     Attributes:
         state: where the agent is.
         start_state: where this episode began.
+        path: the states of this episode, in order.
         starts: the states in which episodes may begin.
         model: the dynamics.
 
@@ -175,6 +174,7 @@ class GridWorld(gymnasium.Env[Observation, np.int64]):
             slip_probability=slip_probability,
         )
         self.slip_probability = slip_probability
+        self.is_deterministic = slip_probability == 0.0
         self.max_steps = max_steps
         self.observation = observation
         self.render_mode = render_mode
@@ -183,6 +183,7 @@ class GridWorld(gymnasium.Env[Observation, np.int64]):
         self.start_state = self.state = self.starts[0]
         self.action_space = spaces.Discrete(len(_MOVES))
         self.observation_space = self._make_observation_space(map)
+        self.path = [self.state]
         self._steps = 0
         self._num_resets = 0
         self._first_start, self._start_stride = 0, 1
@@ -202,12 +203,14 @@ class GridWorld(gymnasium.Env[Observation, np.int64]):
         self._num_resets += 1
         self._steps = 0
         self.state = self.start_state
+        self.path = [self.state]
         return self._observe(), {}
 
     def step(self, action: np.int64 | int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Make one move; the reward is the map's, see the class."""
         outcome = self.state, int(action), self._draw_outcome()
         self.state = int(self.model.next_states[outcome])
+        self.path.append(self.state)
         self._steps += 1
         terminated = bool(self.model.terminated[outcome])
         truncated = self._steps >= self.max_steps and not terminated
@@ -223,6 +226,10 @@ class GridWorld(gymnasium.Env[Observation, np.int64]):
             characters[cell] = colorize(characters[cell], "red", highlight=True)
             return "\n".join("".join(row) for row in characters) + "\n"
         return None
+
+    def path_drawing(self) -> tuple[str, Picture]:
+        """This episode's path on the map, as text and as a picture."""
+        return path_text(self, self.path), draw_path(self, self.path)
 
     def get_action_meanings(self) -> list[str]:
         """The names of the actions, in their order."""
@@ -265,9 +272,7 @@ class GridWorld(gymnasium.Env[Observation, np.int64]):
             need = "a start S" if self.start == "fixed" else "a free cell"
             raise UserError("env.map", repr(text), f"env.start={self.start} needs {need} in the map")
         if not self._reaching_goal.intersection(starts):
-            raise UserError(
-                "env.map", repr(text), "walls and holes keep the goal out of reach of every start"
-            )
+            raise UserError("env.map", repr(text), "walls and holes keep the goal out of reach of every start")
         return starts
 
     @cached_property
@@ -321,9 +326,7 @@ def _parse(text: str) -> npt.NDArray[np.str_]:
     rows = [row.strip() for row in text.strip().splitlines()]
     unknown = set("".join(rows)) - {START, GOAL, WALL, HOLE, FREE}
     if unknown:
-        raise UserError(
-            "env.map", repr(text), f"{min(unknown)!r} is none of S start, G goal, # wall, H hole, . free"
-        )
+        raise UserError("env.map", repr(text), f"{min(unknown)!r} is none of S start, G goal, # wall, H hole, . free")
     for number, row in enumerate(rows, start=1):
         if len(row) != len(rows[0]):
             lengths = f"row {number} has {len(row)} cells, row 1 has {len(rows[0])}"
@@ -332,9 +335,7 @@ def _parse(text: str) -> npt.NDArray[np.str_]:
     if GOAL not in letters:
         raise UserError("env.map", repr(text), "the map needs a goal G")
     if letters.count(START) > 1:
-        raise UserError(
-            "env.map", repr(text), "the map may have one start S only (env.start=random has many)"
-        )
+        raise UserError("env.map", repr(text), "the map may have one start S only (env.start=random has many)")
     return np.array([list(row) for row in rows])
 
 
@@ -409,10 +410,7 @@ class _Canvas:
             self.pen.ellipse(self._box(next_state, inset=0.5 - 1 / 24), self.PATH)  # rounds the corner
             down, right = _move(self.env, state, next_state)
             tip = self._at(state, 0.62 * down, 0.62 * right)
-            wings = [
-                self._at(state, 0.4 * down + side * right, 0.4 * right + side * down)
-                for side in (-0.13, 0.13)
-            ]
+            wings = [self._at(state, 0.4 * down + side * right, 0.4 * right + side * down) for side in (-0.13, 0.13)]
             self.pen.polygon([tip, *wings], self.PATH)
 
     def draw_agent(self, state: int) -> None:

@@ -46,9 +46,7 @@ class GymnasiumEnvironment:
 
         self.num_envs = num_envs
         render_modes = ["rgb_array" if render else None] + [None] * (num_envs - 1)
-        self._vector = SyncVectorEnv(
-            [make(mode) for mode in render_modes], autoreset_mode=AutoresetMode.NEXT_STEP
-        )
+        self._vector = SyncVectorEnv([make(mode) for mode in render_modes], autoreset_mode=AutoresetMode.NEXT_STEP)
         action_space, observation_space = (
             self._vector.single_action_space,
             self._vector.single_observation_space,
@@ -64,6 +62,10 @@ class GymnasiumEnvironment:
             action_meanings=_action_meanings(self._vector.envs[0], num_actions),
             frames_per_step=1,
             max_episode_steps=_time_limit(self._vector.envs[0]),
+            render_fps=float(self._vector.envs[0].metadata.get("render_fps", 30)),
+            knows_optimum=all(
+                hasattr(env, "optimal_return") and getattr(env, "is_deterministic", False) for env in self.unwrapped
+            ),
         )
         self._was_ended = np.zeros(num_envs, dtype=np.bool_)
         for index, env in enumerate(self.unwrapped):
@@ -103,10 +105,16 @@ class GymnasiumEnvironment:
 
     def optimal_returns(self) -> Array | None:
         """The best expected return from each environment's current start, (N,), where they can tell it."""
-        environments: list[Any] = self.unwrapped
-        if not all(hasattr(env, "optimal_return") for env in environments):
+        if not self.spec.knows_optimum:
             return None
+        environments: list[Any] = self.unwrapped
         return np.array([env.optimal_return() for env in environments], dtype=np.float64)
+
+    def path_drawing(self) -> tuple[str, Array] | None:
+        """See `Environment.path_drawing`: of environments that can draw one."""
+        env: Any = self.unwrapped[0]
+        drawing: tuple[str, Array] | None = env.path_drawing() if hasattr(env, "path_drawing") else None
+        return drawing
 
     def close(self) -> None:
         """Close the environments."""
@@ -159,9 +167,7 @@ def _frames(env_id: str, space: spaces.Space[Any]) -> tuple[tuple[int, ...], str
         first = int(space.start)
         return (), "int64", lambda observations: observations.astype(np.int64) - first
     if not isinstance(space, spaces.Box):
-        raise UserError(
-            "env.id", env_id, f"has observations {space}; only Box and Discrete can be learned from"
-        )
+        raise UserError("env.id", env_id, f"has observations {space}; only Box and Discrete can be learned from")
     if space.dtype == np.uint8 and len(space.shape) == 3:
         if space.shape[0] < space.shape[2]:  # fewer than pixels: the channels come first already
             return space.shape, "uint8", np.array

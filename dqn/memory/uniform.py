@@ -90,10 +90,7 @@ class UniformMemory:
         """
         left = self._left
         size = self._joined - left
-        if self._replacement:
-            ranks = (uniforms * size).to(torch.int64)
-        else:
-            ranks = _without_replacement(uniforms, size)
+        ranks = (uniforms * size).to(torch.int64) if self._replacement else _without_replacement(uniforms, size)
         slots = self._queue.gather(1, (left + ranks) % self._length).to(torch.int64)
         transitions = self._storage.read(slots // self._storage.slots, slots % self._storage.slots)
         return Batch(

@@ -17,6 +17,10 @@ def _weight_only(initializer: Callable[..., Tensor], **settings: float | str) ->
     return apply
 
 
+def _zeros(weight: Tensor, generator: torch.Generator) -> None:
+    nn.init.zeros_(weight)
+
+
 # Weights so, biases zero.
 _WITH_ZERO_BIAS: dict[str, Initializer] = {
     # Keras's default ("glorot_uniform") and Dopamine's.
@@ -26,7 +30,7 @@ _WITH_ZERO_BIAS: dict[str, Initializer] = {
     "orthogonal": _weight_only(nn.init.orthogonal_),
     # A Q-table of random initial values.
     "uniform_01": _weight_only(nn.init.uniform_, a=0.0, b=1.0),
-    "zeros": lambda weight, generator: nn.init.zeros_(weight) and None,
+    "zeros": _zeros,
 }
 
 

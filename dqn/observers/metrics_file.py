@@ -16,6 +16,7 @@ from dqn.events import Evaluation, Event, Learning, Pause
 from dqn.observers.pace import Pace
 
 _MOST_PENDING_LINES = 1000
+_encode = json.JSONEncoder(allow_nan=False).encode
 
 
 class MetricsFile:
@@ -34,9 +35,7 @@ class MetricsFile:
         OSError: the file cannot be written (a full disk), in any method.
     """
 
-    def __init__(
-        self, folder: Path, frames_per_step: int, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, folder: Path, frames_per_step: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.path = folder / "metrics.jsonl"
         self._frames_per_step = frames_per_step
         self._pace = Pace(clock)
@@ -53,7 +52,7 @@ class MetricsFile:
         """Adds the event's line; learning and evaluation lines reach the file at once."""
         if isinstance(event, Pause):
             return
-        self._pending.append(json.dumps(self._record(event), allow_nan=False) + "\n")
+        self._pending.append(_encode(self._record(event)) + "\n")
         if isinstance(event, (Learning, Evaluation)) or len(self._pending) >= _MOST_PENDING_LINES:
             self._flush()
 

@@ -54,7 +54,7 @@ class Progress:
     def sample(self, seconds: float) -> None:
         """Notes where the run is at a reading of the clock, for the speed."""
         self._samples.append((seconds, self.step, self.fraction))
-        while seconds - self._samples[0][0] > _SPEED_WINDOW_SECONDS and len(self._samples) > 2:
+        while len(self._samples) > 1 and seconds - self._samples[1][0] >= _SPEED_WINDOW_SECONDS:
             self._samples.popleft()
 
     @property
@@ -201,9 +201,7 @@ def _line(title: str, progress: Progress, event: Event) -> str:
         what = f"mean return {fmean(event.returns):.1f} over {len(event.returns)} episodes"
         return f"{title}: evaluation at step {event.step:,}: {what}{best}"
     if isinstance(event, End):
-        return f"{title}: {event.status} at step {event.step:,}" + (
-            f": {event.reason}" if event.reason else ""
-        )
+        return f"{title}: {event.status} at step {event.step:,}" + (f": {event.reason}" if event.reason else "")
     numbers = ", ".join(f"{label} {value}" for label, value in progress.numbers())
     return f"{title}: {_position(progress)}, {_speed(progress)}, {_outlook(progress)}, {numbers}"
 

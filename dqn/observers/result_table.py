@@ -51,7 +51,7 @@ def _rows(summary: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, Text 
     if summary["best_evaluation"] is not None:
         best = summary["best_evaluation"]
         yield "best evaluation", f"{best['mean_return']:.1f} at step {best['step']:,}"
-    yield "folder", Text(_shown(folder))
+    yield "folder", Text(shown(folder))
     yield "", Text(_contents(folder))
     export = summary["export"]
     for name, reason in export["skipped"].items() if export is not None else ():
@@ -93,8 +93,8 @@ def _contents(folder: Path) -> str:
 
 
 def _commands(summary: Mapping[str, Any], folder: Path) -> Iterator[str]:
-    run = _override_value(_shown(folder))
-    runs = _override_value(_shown(folder.parent / "*"))
+    run = _override_value(shown(folder))
+    runs = _override_value(shown(folder.parent / "*"))
     if summary["status"] == "interrupted":
         yield f"python scripts/train.py resume={shlex.quote(run)}"
     yield f"python scripts/evaluate.py run={shlex.quote(run)} video=true"
@@ -106,7 +106,7 @@ def _override_value(text: str) -> str:
     return text if re.fullmatch(r"[\w/.*+@-]+", text) else f'"{text}"'
 
 
-def _shown(folder: Path) -> str:
+def shown(folder: Path) -> str:
     """The folder as a user would type it: relative where it lies below the working directory."""
     relative = os.path.relpath(folder)
     return str(folder.absolute()) if relative.startswith("..") else relative

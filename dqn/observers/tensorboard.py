@@ -10,7 +10,7 @@ from typing import Any
 from dqn.config import TensorboardConfig
 from dqn.errors import UserError
 from dqn.events import Event
-from dqn.observers.scalars import ScalarRecords
+from dqn.observers.scalars import Record, ScalarRecords
 
 
 class TensorboardObserver:
@@ -25,9 +25,7 @@ class TensorboardObserver:
         UserError: the package tensorboard is not installed.
     """
 
-    def __init__(
-        self, config: TensorboardConfig, folder: Path, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, config: TensorboardConfig, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
@@ -40,13 +38,12 @@ class TensorboardObserver:
         self._last_step = 0
 
     def on_event(self, event: Event) -> None:
-        """Writes the event's numbers at its step."""
+        """Writes the event's numbers at its step, within about a second."""
         if self._writer is None:
             self._writer = self._new_writer(**self._options)
         self._last_step = event.step
-        for step, numbers in self._scalars.records(event):
-            for name, value in numbers.items():
-                self._writer.add_scalar(name, value, step)
+        self._scalars.add(event)
+        self._write(self._scalars.due())
 
     def on_run_end(self, summary: Mapping[str, Any], folder: Path) -> None:
         """Nothing: curves are all that goes to TensorBoard."""
@@ -54,10 +51,12 @@ class TensorboardObserver:
     def close(self) -> None:
         """Writes what is pending and closes the event file."""
         if self._writer is not None:
+            self._write(self._scalars.rest())
             self._writer.close()
 
     def state_dict(self) -> dict[str, Any]:
         """The step of the newest event, and the episodes that wait for a record."""
+        self._write(self._scalars.rest())
         return {"step": self._last_step, **self._scalars.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -65,3 +64,9 @@ class TensorboardObserver:
         self._options["purge_step"] = state["step"] + 1
         self._last_step = state["step"]
         self._scalars.load_state_dict(state)
+
+    def _write(self, records: list[Record]) -> None:
+        for step, numbers in records:
+            for name, value in numbers.items():
+                if not isinstance(value, list):
+                    self._writer.add_scalar(name, value, step)

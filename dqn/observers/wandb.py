@@ -18,10 +18,10 @@ from urllib.parse import urlsplit
 
 from dqn.config import WandbConfig
 from dqn.errors import UserError
-from dqn.events import Evaluation, Event
-from dqn.observers.scalars import ScalarRecords
+from dqn.events import Event
+from dqn.observers.result_table import shown
+from dqn.observers.scalars import Record, ScalarRecords
 
-_BURST_SECONDS = 1.0
 _INIT_TIMEOUT_SECONDS = 30.0
 _FINISH_TIMEOUT_SECONDS = 300.0
 
@@ -29,9 +29,7 @@ _FINISH_TIMEOUT_SECONDS = 300.0
 class WandbObserver:
     """Sends a run to W&B over an axis of its own, `step`: agent steps, which a resume continues.
 
-    The first record after a pause costs the package milliseconds, those that follow it tenths of one; so they
-    are handed over in bursts, about one a second. If W&B fails during training, that is said once and
-    training goes on.
+    If W&B fails during training, that is said once and training goes on.
 
     Args:
         config: the logger.wandb part of the configuration. In mode auto the run is online if an API key is
@@ -62,27 +60,20 @@ class WandbObserver:
         self._folder = folder
         self._name = name
         self._frames_per_step = frames_per_step
-        self._clock = clock
         self._scalars = ScalarRecords(clock)
-        self._pending: list[dict[str, Any]] = []
-        self._burst_at_seconds = clock()
         self._exit_code = 1  # until on_run_end knows better
         # A file besides state_dict, because the run's id is older than its first checkpoint.
         self._id_file = folder / "wandb" / "run_id.txt"
         self._run: Any = self._start(self._id_file.read_text() if self._id_file.exists() else None)
 
     def on_event(self, event: Event) -> None:
-        """Queues the event's numbers, and hands the queue over if the last time is a second ago."""
-        records = self._scalars.records(event)
-        self._pending += [self._payload(step, numbers) for step, numbers in records]
-        if isinstance(event, Evaluation):
-            self._pending[-1]["evaluation/returns"] = list(event.returns)
-        if self._pending and self._clock() - self._burst_at_seconds >= _BURST_SECONDS:
-            self._hand_over()
+        """Logs the event's numbers at its step, within about a second."""
+        self._scalars.add(event)
+        self._log(self._scalars.due())
 
     def on_run_end(self, summary: Mapping[str, Any], folder: Path) -> None:
         """Adds the summary, the exported policy as an artifact of type policy, and the videos."""
-        self._hand_over()
+        self._log(self._scalars.rest())
         if summary["status"] in ("completed", "converged"):
             self._exit_code = 0
         if self._run is None:
@@ -93,8 +84,8 @@ class WandbObserver:
             self._log_videos(summary["steps"], folder / "videos")
 
     def close(self) -> None:
-        """Hands over what is pending and ends the W&B run, uploading the rest if it is online."""
-        self._hand_over()
+        """Logs what is pending and ends the W&B run, uploading the rest if it is online."""
+        self._log(self._scalars.rest())
         if self._run is None:
             return
         with self._fails_softly():
@@ -103,7 +94,7 @@ class WandbObserver:
 
     def state_dict(self) -> dict[str, Any]:
         """The id under which W&B knows the run, and the episodes that wait for a record."""
-        self._hand_over()
+        self._log(self._scalars.rest())
         return {"run_id": self._run.id if self._run is not None else None, **self._scalars.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -116,13 +107,11 @@ class WandbObserver:
     def _payload(self, step: int, numbers: Mapping[str, Any]) -> dict[str, Any]:
         return {"step": step, "frames": step * self._frames_per_step, **numbers}
 
-    def _hand_over(self) -> None:
-        payloads, self._pending = self._pending, []
+    def _log(self, records: list[Record]) -> None:
         if self._run is not None:
             with self._fails_softly():
-                for payload in payloads:
-                    self._run.log(payload)
-        self._burst_at_seconds = self._clock()
+                for step, numbers in records:
+                    self._run.log(self._payload(step, numbers))
 
     def _log_policy(self, summary: Mapping[str, Any], export: Path) -> None:
         files = sorted(path for path in export.glob("*") if path.is_file())
@@ -173,13 +162,13 @@ class WandbObserver:
         if run.offline and not WandbObserver._told_how_to_sync:
             WandbObserver._told_how_to_sync = True
             # With a star, because every resume adds a folder.
-            _say(f"offline; to upload: wandb sync {shlex.quote(str(self._folder))}/wandb/offline-run-*")
+            _say(f"offline; to upload: wandb sync {shlex.quote(shown(self._folder))}/wandb/offline-run-*")
         return run
 
     def _init(self, mode: str, run_id: str | None) -> Any:
         import wandb
 
-        settings = wandb.Settings(silent=True, console="off", init_timeout=_INIT_TIMEOUT_SECONDS)
+        settings = wandb.Settings(init_timeout=_INIT_TIMEOUT_SECONDS)
         if "finish_timeout" in type(settings).model_fields:  # older versions wait for the network for ever
             settings.finish_timeout = _FINISH_TIMEOUT_SECONDS
             settings.finish_timeout_raises = True
@@ -224,9 +213,7 @@ def _has_credentials(settings: Any) -> bool:
     hosts = {urlsplit(settings.base_url).netloc}
     if settings.base_url == type(settings)().base_url:
         hosts.add("api.wandb.ai")
-    path = os.environ.get("NETRC") or Path.home() / (
-        ".netrc" if (Path.home() / ".netrc").exists() else "_netrc"
-    )
+    path = os.environ.get("NETRC") or Path.home() / (".netrc" if (Path.home() / ".netrc").exists() else "_netrc")
     try:
         return not hosts.isdisjoint(netrc.netrc(str(Path(path).expanduser())).hosts)
     except (OSError, netrc.NetrcParseError):

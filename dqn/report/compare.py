@@ -13,7 +13,7 @@ from dqn.errors import UserError
 from dqn.report.plots import Metric, draw, make_panels
 from dqn.report.runs import find_runs
 from dqn.report.settings import Settings, all_keys, differing_keys, flatten, group_runs
-from dqn.report.terminal import scores_table, settings_table, status_notes
+from dqn.report.terminal import scores_table, settings_tables, status_notes
 
 
 @dataclass(config=ConfigDict(extra="forbid"), frozen=True)
@@ -34,9 +34,7 @@ class CompareOptions:
     all: Annotated[bool, Field(description="show every setting, not only those that differ")] = False
     metric: Annotated[
         Metric | None,
-        Field(
-            description="which returns to draw; null: evaluations where all groups have some, else training"
-        ),
+        Field(description="which returns to draw; null: evaluations where all groups have some, else training"),
     ] = None
     output: Annotated[
         str,
@@ -88,8 +86,7 @@ def _print_settings(
 ) -> None:
     num_keys, num_differing = len(all_keys(settings)), len(differing_keys(settings))
     if num_differing or show_all:
-        console.print(settings_table(labels, settings, show_all))
-    same = (
-        f"{num_keys - num_differing} settings are the same" if num_differing else "All settings are the same"
-    )
+        for table in settings_tables(labels, settings, show_all, console.width):
+            console.print(table)
+    same = f"{num_keys - num_differing} settings are the same" if num_differing else "All settings are the same"
     console.print(f"{same}{'' if show_all else ' (all=true shows them)'}.\n", style="dim", highlight=False)

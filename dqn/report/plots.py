@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import textwrap
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import cycle, product
 from pathlib import Path
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 Metric = Literal["evaluation", "training"]
 
 # Okabe and Ito's colours, told apart by colour-blind people too, without the yellow that vanishes on white.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#555555")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#555555")
 _LINES = ("-", "--", ":", "-.")
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -34,6 +35,7 @@ _STYLE: dict[Any, Any] = {
     "axes.labelcolor": "#333333",
     "axes.spines.right": False,
     "axes.spines.top": False,
+    "axes.formatter.useoffset": False,
     "axes.grid": True,
     "grid.color": "#E5E5E5",
     "grid.linewidth": 0.8,
@@ -88,7 +90,7 @@ def draw(panels: Sequence[Panel], labels: Sequence[str], output: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    styles = dict(zip(labels, cycle(product(_LINES, _COLOURS)), strict=False))
+    styles = dict(zip(labels, cycle(product(_LINES, COLOURS)), strict=False))
     with rc_context(_STYLE):
         layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
         height = sum(4.2 + 0.22 * len(panel.groups) for panel in panels)  # the legend takes a line per group
@@ -218,12 +220,10 @@ def _caption(panels: Sequence[Panel]) -> str:
     elif max(num_seeds) == 2:
         sentences.append("Line: mean over seeds. Band: lowest to highest seed.")
     groups = [group.runs for panel in panels for group in panel.groups]
-    if any(run.status == "running" for runs in groups for run in runs):
+    if any(run.status == "running" for runs in groups for run in runs if len(runs) > 1):
         sentences.append("Runs still going count as far as they have come.")
     if any(len({run.steps for run in runs if run.status != "running"}) > 1 for runs in groups):
-        sentences.append(
-            "A run that ended before the others of its group counts with its last value from there."
-        )
+        sentences.append("A run that ended before the others of its group counts with its last value from there.")
     for bin_steps in sorted({panel.bin_steps for panel in panels if panel.bin_steps}):
         sentences.append(f"Training returns are means over the episodes in bins of {bin_steps:,} steps.")
     return "\n".join(sentences)
@@ -239,5 +239,6 @@ def _save(figure: Figure, output: Path) -> None:
         temporary.write_bytes(picture.getvalue())
         temporary.replace(output)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise UserError("output", output, f"cannot be written: {error.strerror}") from None

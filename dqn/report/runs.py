@@ -102,9 +102,7 @@ def _matching_folders(pattern: str) -> list[Path]:
     path = Path(pattern).expanduser()
     if path.exists() or not any(magic in pattern for magic in "*?["):
         if not path.is_dir():
-            raise UserError(
-                "runs", pattern, "is a file, not a run folder" if path.exists() else "no such folder"
-            )
+            raise UserError("runs", pattern, "is a file, not a run folder" if path.exists() else "no such folder")
         if not _is_run(path):
             inside = sum(map(_is_run, path.iterdir()))
             hint = (
@@ -149,9 +147,7 @@ def _read_curves(path: Path) -> dict[str, Curve]:
     points: dict[str, list[tuple[int, float]]] = {kind: [] for kind in _RETURN_FIELDS}
     for number, record in _records(path):
         kind = record.get("kind")
-        if (
-            kind not in points or record.get(_RETURN_FIELDS[kind], 0) is None
-        ):  # null: the return was not finite
+        if kind not in points or record.get(_RETURN_FIELDS[kind], 0) is None:  # null: the return was not finite
             continue
         try:
             point = int(record["step"]), float(record[_RETURN_FIELDS[kind]])

@@ -13,7 +13,6 @@ Array = npt.NDArray[np.float64]
 
 CONFIDENCE = 0.95
 _RESAMPLES = 2000
-_FEWEST_SEEDS = 3  # with fewer, a bootstrap interval would be the range by another name
 
 
 @dataclass(frozen=True)
@@ -64,23 +63,18 @@ def interquartile_mean(values: Sequence[float] | npt.NDArray[Any]) -> float:
 
 
 def mean_interval(samples: npt.ArrayLike) -> tuple[Array, Array]:
-    """A 95 % interval of the mean over seeds: percentile bootstrap; the range for fewer than 3 seeds.
+    """A 95 % interval of the mean over seeds by the percentile bootstrap; of fewer than 3 seeds, their range.
 
     The samples are (seeds,) or (seeds, points), NaN where a seed has no value at a point (each point needs
     one). Whole seeds are drawn, so that a curve stays a curve, and the same ones at each call. Returns the
     lower and the upper ends, shape () or (points,).
     """
     values = np.asarray(samples, dtype=np.float64)
-    points = values[:, None] if values.ndim == 1 else values
-    present = ~np.isnan(points)
-    lower, upper = np.nanmin(points, axis=0), np.nanmax(points, axis=0)
-    enough = present.sum(axis=0) >= _FEWEST_SEEDS
-    if enough.any():
-        num_seeds = len(points)
-        draws = np.random.default_rng(0).multinomial(num_seeds, [1 / num_seeds] * num_seeds, size=_RESAMPLES)
-        counts = draws @ present[:, enough].astype(np.float64)  # (resamples, points)
-        sums = draws @ np.nan_to_num(points[:, enough])
-        means = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
-        tail = 50 * (1 - CONFIDENCE)
-        lower[enough], upper[enough] = np.nanpercentile(means, [tail, 100 - tail], axis=0)
-    return lower.reshape(values.shape[1:]), upper.reshape(values.shape[1:])
+    num_seeds = len(values)
+    draws = np.random.default_rng(0).multinomial(num_seeds, [1 / num_seeds] * num_seeds, size=_RESAMPLES)
+    counts = draws @ (~np.isnan(values)).astype(np.float64)  # (resamples, ...)
+    sums = draws @ np.nan_to_num(values)
+    means = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
+    tail = 50 * (1 - CONFIDENCE)
+    lower, upper = np.nanpercentile(means, [tail, 100 - tail], axis=0)
+    return lower, upper

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -17,16 +17,21 @@ from dqn.report.statistics import interquartile_mean, mean_interval
 from dqn.validation import yaml_text
 
 _ABSENT = "-"
+_WIDEST_CELL = 22  # what is longer goes on in the next line
 _LAYOUT: dict[str, Any] = {"title_justify": "left", "pad_edge": False, "padding": (0, 0, 0, 1)}
 
 
-def settings_table(labels: Sequence[str], settings: Sequence[Settings], show_all: bool) -> Table:
-    """The settings that differ (or all), a column for each label; a dash where there is no such key."""
+def settings_tables(labels: Sequence[str], settings: Sequence[Settings], show_all: bool, width: int) -> Iterator[Table]:
+    """The settings that differ (or all), a column for each label; a dash where there is no such key.
+
+    What does not fit side by side into `width` characters goes on in a further table.
+    """
     keys = all_keys(settings) if show_all else differing_keys(settings)
-    cells = [[_cell(one, key) for one in settings] for key in keys]
+    cells = [[_cell(one, key) for key in keys] for one in settings]  # by label, then key
     if len(labels) > max(4, len(keys)):  # many groups that differ in little: a row for each
-        return _table("", labels, keys, [list(column) for column in zip(*cells, strict=True)])
-    return _table("setting", keys, labels, cells)
+        by_key = list(zip(*cells, strict=True))
+        return _tables("", labels, dict(zip(keys, by_key, strict=True)).items(), width)
+    return _tables("setting", keys, zip(labels, cells, strict=True), width)
 
 
 def scores_table(groups: Sequence[Group]) -> Table:
@@ -34,7 +39,7 @@ def scores_table(groups: Sequence[Group]) -> Table:
     networks = {str(final.get("network")) for group in groups for _, final in _scored(group)}
     which = f" of the {networks.pop()} network" if len(networks) == 1 else ""
     table = Table(box=SIMPLE_HEAD, title=f"Final evaluation{which}, over seeds", **_LAYOUT)
-    table.add_column("", overflow="fold", min_width=17)
+    table.add_column("", overflow="fold")
     for heading in (
         "seeds",
         "mean",
@@ -61,20 +66,41 @@ def status_notes(groups: Sequence[Group]) -> Iterator[str]:
                 yield f"{group.label}, seed {run.seed}: {what}{scored}"
 
 
-def _table(corner: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[str]]) -> Table:
+def _tables(
+    corner: str, rows: Sequence[str], columns: Iterable[tuple[str, Sequence[str]]], width: int
+) -> Iterator[Table]:
+    """Tables with the same rows and as many of the (heading, cells) columns each as fit."""
+    left = min(max(map(len, rows)), width - _WIDEST_CELL - 4)
+    room, side_by_side = 0, list[tuple[str, Sequence[str]]]()
+    for heading, cells in columns:
+        needed = 2 + _column_width(heading, cells)
+        if side_by_side and needed > room:
+            yield _table(corner, rows, side_by_side, left)
+            side_by_side = []
+        room = (room if side_by_side else width - left - 2) - needed
+        side_by_side.append((heading, cells))
+    yield _table(corner, rows, side_by_side, left)
+
+
+def _table(corner: str, rows: Sequence[str], columns: Sequence[tuple[str, Sequence[str]]], left: int) -> Table:
     table = Table(box=SIMPLE_HEAD, **_LAYOUT)
-    table.add_column(corner, style="cyan", overflow="fold", min_width=20)
-    for column in columns:
-        table.add_column(Text(column), overflow="fold")
-    sections = [
-        list(section) for _, section in groupby(zip(rows, cells, strict=True), lambda row: _section(row[0]))
-    ]
+    table.add_column(corner, style="cyan", overflow="fold", max_width=left)
+    for heading, cells in columns:
+        table.add_column(Text(heading), overflow="fold", max_width=_column_width(heading, cells))
+    lines = list(zip(rows, *(cells for _, cells in columns), strict=True))
+    sections = [list(section) for _, section in groupby(lines, lambda line: _section(line[0]))]
     for section in sections:
-        for name, values in section:
+        for name, *values in section:
             table.add_row(Text(name), *map(_value, values))
         if max(map(len, sections)) > 1:
             table.add_section()
     return table
+
+
+def _column_width(heading: str, cells: Sequence[str]) -> int:
+    """As wide as the longest line of a cell, up to a limit, and as the longest word of the heading."""
+    longest_line = max(map(len, "\n".join(cells).split("\n")))
+    return max([min(_WIDEST_CELL, longest_line), *map(len, heading.split())])
 
 
 def _section(key: str) -> str:
@@ -107,9 +133,7 @@ def _score_cells(group: Group) -> list[str]:
         f"{_number(lower)} to {_number(upper)}" if len(scores) > 1 else _ABSENT,
         _number(interquartile_mean(scores)),
         _range([run.steps for run, _ in scored], _short),
-        _range(
-            [run.summary["seconds"] for run, _ in scored if run.summary], lambda seconds: f"{seconds:,.0f}"
-        ),
+        _range([run.summary["seconds"] for run, _ in scored if run.summary], lambda seconds: f"{seconds:,.0f}"),
         ", ".join(sorted({str(final.get("network")) for _, final in scored})),
     ]
 

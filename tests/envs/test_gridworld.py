@@ -256,9 +256,7 @@ def test_images_show_every_cell_and_the_agent() -> None:
 
 
 def test_images_of_different_states_differ_even_where_cells_do_not_divide_evenly() -> None:
-    env = make(
-        "\n".join(["S" + "." * 12, *["." * 13] * 4, "." * 12 + "G"]), start="every", observation="image"
-    )
+    env = make("\n".join(["S" + "." * 12, *["." * 13] * 4, "." * 12 + "G"]), start="every", observation="image")
     images = {env.reset(seed=0)[0].tobytes()} | {env.reset()[0].tobytes() for _ in env.starts[1:]}
     assert len(images) == len(env.starts)
 

@@ -1,0 +1,235 @@
+"""Playing what a run has left, and exporting it again: what scripts/evaluate.py and scripts/export.py do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from dqn import checkpoint
+from dqn.conclusion import describe, export_network, q_function_of
+from dqn.config import Config
+from dqn.envs.base import Environment
+from dqn.errors import UserError
+from dqn.evaluation import QFunction, play
+from dqn.experiment import make_evaluation_environment, make_network
+from dqn.export import Policy, load_policy, read_policy
+from dqn.files import disk_errors_explained, write_json
+from dqn.networks.population import member_network
+from dqn.run_folder import RunFolder
+from dqn.video import Film
+
+_RUN = Field(description="the run's folder", examples=["runs/cartpole/2026-01-01_12-00-00-seed0"])
+
+
+@dataclass(config=ConfigDict(extra="forbid"), frozen=True)
+class EvaluateOptions:
+    """What scripts/evaluate.py can be asked."""
+
+    run: Annotated[str, _RUN]
+    policy: Annotated[
+        str,
+        Field(
+            description="what plays: export; best or last, of the last checkpoint; or an exported file",
+            examples=["best", "runs/breakout/.../export/policy.h5"],
+        ),
+    ] = "export"
+    episodes: Annotated[int, Field(ge=1, description="how many episodes are played")] = 100
+    seed: Annotated[int, Field(ge=0, description="another seed plays other episodes")] = 0
+    epsilon: Annotated[
+        float | None,
+        Field(ge=0, le=1, description="probability of a random action; null: the run's exploration.evaluation_epsilon"),
+    ] = None
+    video: Annotated[bool, Field(description="film the first episode: videos/*.mp4 and *.gif")] = False
+    show: Annotated[bool, Field(description="watch the first episode in a window")] = False
+
+
+@dataclass(config=ConfigDict(extra="forbid"), frozen=True)
+class ExportOptions:
+    """What scripts/export.py can be asked."""
+
+    run: Annotated[str, _RUN]
+    network: Annotated[
+        Literal["best", "last"] | None, Field(description="which network; null: as the run's export.network says")
+    ] = None
+    formats: Annotated[
+        tuple[Literal["safetensors", "onnx", "pt2", "h5"], ...] | None,
+        Field(description="null: the run's export.formats", examples=[["onnx", "h5"]]),
+    ] = None
+
+
+def evaluate_run(options: EvaluateOptions) -> None:
+    """Play, print statistics, and leave them as evaluation.json in the run's folder.
+
+    Raises:
+        UserError: there is no such run or policy.
+    """
+    folder = RunFolder(Path(options.run))
+    folder.check_is_run("run")
+    config = folder.load_config()
+    epsilon = config.exploration.evaluation_epsilon if options.epsilon is None else options.epsilon
+    torch.set_num_threads(config.trainer.threads or torch.get_num_threads())
+    environment = make_evaluation_environment(config, 1, min(config.evaluation.num_envs, options.episodes))
+    try:
+        q_function, chosen = _chosen_policy(folder, config, environment, options.policy)
+        purpose = f"evaluate {options.seed}"
+        cpu = torch.device("cpu")
+        played = play(environment, q_function, [config.seed], options.episodes, epsilon, purpose, cpu)[0]
+    finally:
+        environment.close()
+    result = {"policy": options.policy, **chosen, "seed": options.seed, **describe(played, epsilon)}
+    with disk_errors_explained(folder.path):
+        if options.video or options.show:
+            result["video"] = _perform(options, folder, config, q_function, epsilon)
+        write_json(folder.path / "evaluation.json", {**result, "returns": played.returns, "lengths": played.lengths})
+    _print(result, folder)
+    _draw_path(folder, config, q_function)
+
+
+def export_run(options: ExportOptions) -> None:
+    """Export a run's network again from its last checkpoint.
+
+    Raises:
+        UserError: there is no such run, or it has no checkpoint.
+        TrainingError: a written file does not agree with the network.
+    """
+    folder = RunFolder(Path(options.run))
+    folder.check_is_run("run")
+    config = folder.load_config()
+    export = replace(
+        config.export,
+        network=options.network or config.export.network,
+        formats=list(options.formats or config.export.formats),
+    )
+    config = replace(config, export=export)
+    environment = make_evaluation_environment(config, 1, 1)
+    environment.close()
+    network, chosen = _network_from_checkpoint(folder, config, environment, export.network, options.network is None)
+    with disk_errors_explained(folder.path):
+        written = export_network(config, network, folder.export, chosen)
+    console = Console()
+    for name, file in written["files"].items():
+        difference = file["largest_q_value_difference"]
+        console.print(f"{folder.export / name}  largest difference of a Q-value {difference:.1e}")
+    for name, reason in written["skipped"].items():
+        console.print(f"{name} skipped: {reason}")
+
+
+def _chosen_policy(
+    folder: RunFolder, config: Config, environment: Environment, policy: str
+) -> tuple[QFunction, dict[str, Any]]:
+    """The Q-function that `policy` names, and what it is."""
+    if policy in ("best", "last"):
+        network, chosen = _network_from_checkpoint(folder, config, environment, policy, or_last=False)
+        return q_function_of(network, torch.device("cpu")), chosen
+    if policy == "export":
+        if not folder.export.is_dir():
+            raise UserError("policy", policy, f"{folder} has no export; python scripts/export.py run={folder}")
+        return _q_function(load_policy(folder.export)), {}
+    path = Path(policy)
+    if not path.is_file():
+        raise UserError("policy", policy, "must be export, best, last or an exported file that exists")
+    return _q_function(read_policy(path)), {}
+
+
+def _network_from_checkpoint(
+    folder: RunFolder, config: Config, environment: Environment, which: str, or_last: bool
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The best or last network of the last checkpoint; without any evaluation so far, the last if `or_last`."""
+    values, place = checkpoint.read_values(folder.checkpoints)
+    best_step = values["trainer"]["best_step"][0]
+    if which == "best" and best_step < 0:
+        if not or_last:
+            raise UserError("policy", "best", "the run has had no evaluations to choose by; last is there")
+        which = "last"
+    name = "trainer/best_parameters" if which == "best" else "trainer/learner/parameters"
+    parameters = checkpoint.read_tensor(place, name)[0]
+    network = member_network(make_network(config, environment.spec), parameters)
+    return network, {"network": which, "step": best_step if which == "best" else values["trainer"]["steps"]}
+
+
+def _q_function(policy: Policy) -> QFunction:
+    """An exported policy as a population of one."""
+
+    def q_function(observations: Tensor) -> Tensor:
+        return torch.from_numpy(policy(observations[0].numpy())).unsqueeze(0)
+
+    return q_function
+
+
+def _perform(
+    options: EvaluateOptions, folder: RunFolder, config: Config, q_function: QFunction, epsilon: float
+) -> list[str]:
+    """Play one episode before the camera, on the screen or both; returns the films' paths within the folder."""
+    from dqn.screen import Screen
+
+    environment = make_evaluation_environment(config, 1, 1, render=True)
+    film = Film(folder.videos, f"evaluation-seed{options.seed}", environment.spec.render_fps) if options.video else None
+    screen = Screen(environment.spec.render_fps, config.name) if options.show else None
+
+    def on_step() -> None:
+        frame = environment.render()
+        if film:
+            film.add(frame)
+        if screen:
+            screen.show(frame)
+
+    try:
+        cpu = torch.device("cpu")
+        play(environment, q_function, [config.seed], 1, epsilon, f"film {options.seed}", cpu, on_step=on_step)
+    finally:
+        environment.close()
+        if screen:
+            screen.close()
+        paths = film.close() if film else []
+    return [str(path.relative_to(folder.path)) for path in paths]
+
+
+def _print(result: dict[str, Any], folder: RunFolder) -> None:
+    table = Table.grid(padding=(0, 3))
+    table.add_column(style="dim")
+    table.add_row("policy", " ".join(str(result[key]) for key in ("policy", "step") if key in result))
+    table.add_row("episodes", f"{result['episodes']}, epsilon {result['epsilon']:g}")
+    error = result["standard_error"]  # None of a single episode
+    table.add_row("mean", f"{result['mean_return']:.2f}" + (f" ± {error:.2f} (standard error)" if error is not None else ""))
+    for name in ("median", "iqm", "min", "max"):
+        table.add_row(name, f"{result[f'{name}_return']:.2f}")
+    if "optimal_fraction" in result:
+        table.add_row("optimal", f"{result['optimal_fraction']:.0%} of the episodes")
+    for path in result.get("video", []):
+        table.add_row("video", str(folder.path / path))
+    table.add_row("written", str(folder.path / "evaluation.json"))
+    Console().print(table)
+
+
+def _draw_path(folder: RunFolder, config: Config, q_function: QFunction) -> None:
+    """Where the environment is a map, the greedy path on it: in the terminal and as path.png."""
+    from PIL import Image
+
+    environment = make_evaluation_environment(config, 1, 1)
+    drawings: list[Any] = []
+    try:
+        if environment.path_drawing() is None:
+            return
+        play(
+            environment,
+            q_function,
+            [config.seed],
+            1,
+            epsilon=0.0,
+            purpose="path",
+            device=torch.device("cpu"),
+            on_step=lambda: drawings.append(environment.path_drawing()),
+        )
+    finally:
+        environment.close()
+    text, picture = drawings[-1]
+    Console().print(text, highlight=False, markup=False)
+    Image.fromarray(picture).save(folder.path / "path.png")

@@ -1,0 +1,315 @@
+"""The loop: members are independent, Q-learning is Q-learning, and everything happens when it should."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from dqn.events import End, Episode, Evaluation, Event, Learning, Pause
+from dqn.experiment import build_trainer
+from dqn.memory.stream import Experience
+from dqn.trainer import Trainer
+
+QUIET = ("logger=none", "evaluation.every_steps=null", "checkpoint.every_steps=null")
+
+
+def run(trainer: Trainer) -> list[Event]:
+    events = list(trainer.run())
+    trainer.close()
+    return events
+
+
+# --- a population against lone runs ---
+
+TRAITS = [
+    (
+        "seed=1 optimizer.learning_rate=1e-3 algorithm.discount=0.9 memory.warmup_steps=20 target.period_steps=30 "
+        "exploration.schedule.end=0.5 optimizer.max_gradient_norm=0.5"
+    ),
+    (
+        "seed=2 optimizer.learning_rate=3e-3 algorithm.discount=0.99 memory.warmup_steps=50 target.period_steps=7 "
+        "exploration.schedule.start=0.7 trainer.terminal_reward=-5"
+    ),
+    (
+        "seed=3 optimizer.learning_rate=1e-4 algorithm.discount=0.5 memory.warmup_steps=20 target.period_steps=1 "
+        "target.rate=0.1 exploration.schedule.duration_steps=50 algorithm.loss.threshold=0.2"
+    ),
+]
+KINDS = {
+    "vectors": ["env=cartpole", "env.num_envs=2", "trainer.learn_every_steps=2", "trainer.total_steps=300"],
+    "states": ["env=gridworld", "env.start=random", "env.slip_probability=0.2", "trainer.total_steps=260"],
+    "learning at episode ends": [
+        "env=cartpole",
+        "trainer.learn_every_steps=null",
+        "trainer.updates_per_learn=16",
+        "trainer.total_steps=260",
+    ],
+    "double Q-learning": ["env=cartpole", "algorithm=double_dqn", "trainer.total_steps=260"],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_members_of_a_population_are_the_runs_they_would_be_alone(make_config, kind):
+    shared = ["experiment=cartpole", *QUIET, "memory.replacement=false", "trainer.batch_size=8", *KINDS[kind]]
+    shared += ["trainer.log_every_steps=40", "network.hidden_sizes=[16, 8]"]
+    configs = [make_config(*shared, *traits.split()) for traits in TRAITS]
+    population = build_trainer(configs)
+    together = run(population)
+    assert population.updates.min() >= 100
+    for m, config in enumerate(configs):
+        lone = build_trainer([config])
+        alone = run(lone)
+        assert lone.updates[0] == population.updates[m]
+        assert lone.steps == population.steps
+        for ours, theirs in (
+            (population.parts.learner.parameters, lone.parts.learner.parameters),
+            (population.parts.learner.target_parameters, lone.parts.learner.target_parameters),
+        ):
+            torch.testing.assert_close(ours[m], theirs[0], atol=1e-5, rtol=1e-5)
+        of_member = [event for event in together if event.member == m]
+        assert [e for e in of_member if isinstance(e, Episode)] == [
+            Episode(m, e.step, e.episode_return, e.episode_length) for e in alone if isinstance(e, Episode)
+        ]
+        for ours, theirs in zip(
+            [e for e in of_member if isinstance(e, Learning)], [e for e in alone if isinstance(e, Learning)], strict=True
+        ):
+            assert (ours.step, ours.updates, ours.epsilon) == (theirs.step, theirs.updates, theirs.epsilon)
+            if theirs.loss is not None:
+                assert ours.loss == pytest.approx(theirs.loss, rel=1e-3, abs=1e-5)
+                assert ours.gradient_norm == pytest.approx(theirs.gradient_norm, rel=1e-3, abs=1e-5)
+
+
+def test_members_differ(make_config):
+    configs = [make_config("experiment=cartpole", *QUIET, "trainer.total_steps=1100", f"seed={s}") for s in (0, 1)]
+    trainer = build_trainer(configs)
+    run(trainer)
+    assert not torch.allclose(trainer.parts.learner.parameters[0], trainer.parts.learner.parameters[1], atol=1e-2)
+
+
+# --- the Q-table ---
+
+
+def test_a_tabular_update_is_the_q_learning_equation(make_config):
+    """Every entry after every update, against a Q-learner written out by hand on the same transitions."""
+    config = make_config("experiment=gridworld_q_table", *QUIET, "evaluation.stop.optimal=false", "trainer.total_steps=600",
+                         "evaluation.stop.max_value_change=null", "env.max_steps=25", "env.slip_probability=0.1")  # fmt: skip
+    trainer = build_trainer([config])
+    actions = trainer.parts.environment.spec.num_actions
+    alpha, gamma = config.optimizer.learning_rate, config.algorithm.discount
+    table = trainer.parts.learner.parameters.view(actions, -1).T.double().numpy().copy()  # (S, A)
+    state = None
+    add = trainer.parts.memory.add
+    tables = []
+
+    def record(experience: Experience) -> None:
+        """One step of the hand-written learner before the memory gets the transition."""
+        nonlocal state
+        next_state = int(experience.frames)
+        if not experience.was_reset.item():
+            a, r = int(experience.actions), float(experience.rewards)
+            target = r + gamma * (0.0 if experience.terminated.item() else table[next_state].max())
+            table[state, a] += alpha * (target - table[state, a])
+        state = next_state
+        tables.append(table.copy())
+        add(experience)
+
+    start = trainer.parts.memory.start
+
+    def record_start(frames: torch.Tensor) -> None:
+        nonlocal state
+        state = int(frames)
+        start(frames)
+
+    trainer.parts.memory.add, trainer.parts.memory.start = record, record_start
+    update_target = trainer.parts.learner.update_target
+    learned = []
+
+    def after_learning(before: int, after: int) -> None:
+        learned.append(trainer.parts.learner.parameters.view(actions, -1).T.double().numpy().copy())
+        update_target(before, after)
+
+    trainer.parts.learner.update_target = after_learning
+    run(trainer)
+    assert len(learned) == 600
+    assert np.abs(learned[-1] - learned[0]).max() > 0.1
+    for ours, theirs in zip(learned, tables, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-5)
+
+
+# --- when things happen ---
+
+
+def test_learning_waits_for_warmup_and_then_happens_every_so_many_steps(make_config):
+    config = make_config("experiment=cartpole", *QUIET, "memory.warmup_steps=50", "trainer.learn_every_steps=4",
+                         "trainer.updates_per_learn=3", "trainer.total_steps=100", "env.num_envs=2")  # fmt: skip
+    trainer = build_trainer([config])
+    seen = []
+    learn = trainer._learn
+    trainer._learn = lambda times, call: (seen.append((trainer.steps, times.tolist())), learn(times, call))
+    run(trainer)
+    assert seen == [(step, [1]) for step in range(52, 101, 4)]
+    assert trainer.updates.tolist() == [39]
+
+
+def test_several_environments_catch_up_on_learning(make_config):
+    """8 steps a call and learning every 4 steps: twice a call."""
+    config = make_config("experiment=cartpole", *QUIET, "memory.warmup_steps=80", "trainer.learn_every_steps=4",
+                         "trainer.total_steps=160", "env.num_envs=8")  # fmt: skip
+    trainer = build_trainer([config])
+    run(trainer)
+    assert trainer.updates.tolist() == [2 * (160 - 80 + 8) // 8]
+
+
+def test_the_blog_replays_32_single_transitions_after_each_episode(make_config):
+    config = make_config("experiment=cartpole_blog", *QUIET, "trainer.total_episodes=5", "env.max_steps=12")
+    trainer = build_trainer([config])
+    added = []
+    add = trainer.parts.memory.add
+    trainer.parts.memory.add = lambda experience: (added.append(experience), add(experience))
+    events = run(trainer)
+    assert trainer.updates.tolist() == [5 * 32]
+    episodes = [e for e in events if isinstance(e, Episode)]
+    assert len(episodes) == 5
+    transitions = [e for e in added if not e.was_reset.item()]
+    ends = np.cumsum([e.episode_length for e in episodes]) - 1
+    for i, experience in enumerate(transitions):
+        assert experience.rewards.item() == (-100.0 if i in ends else 1.0)
+        assert experience.terminated.item() == (i in ends)  # the time limit too
+    assert any(e.episode_length == 12 for e in episodes), "no episode reached the limit: the test shows nothing"
+    assert [e for e in events if isinstance(e, End)] == [End(0, trainer.steps, "completed", "5 episodes")]
+
+
+def test_epsilon_of_the_blog_decays_after_each_episode(make_config):
+    config = make_config("experiment=cartpole_blog", *QUIET, "trainer.total_episodes=30", "trainer.log_every_steps=1")
+    trainer = build_trainer([config])
+    episodes = 0
+    for event in trainer.run():
+        if isinstance(event, Episode):
+            episodes += 1
+        elif isinstance(event, Learning):
+            assert event.epsilon == pytest.approx(0.995**episodes, rel=1e-12)
+    trainer.close()
+
+
+def test_evaluations_pauses_and_the_best_network(make_config):
+    config = make_config("experiment=cartpole", "logger=none", "trainer.total_steps=2500", "evaluation.every_steps=1000",
+                         "checkpoint.every_steps=700", "evaluation.episodes=3", "evaluation.num_envs=3")  # fmt: skip
+    trainer = build_trainer([config])
+    best, snapshots = -np.inf, {}
+    for event in trainer.run():
+        if isinstance(event, Evaluation):
+            snapshots[event.step] = trainer.parts.learner.parameters.clone()
+            score = np.mean(event.returns)
+            assert event.is_best == (score >= best)
+            best = max(best, score)
+            if event.is_best:
+                best_step = event.step
+        if isinstance(event, Pause):
+            snapshots.setdefault("pauses", []).append(event.step)
+    trainer.close()
+    assert snapshots.pop("pauses") == [700, 1400, 2100, 2500]
+    assert list(snapshots) == [1000, 2000, 2500]
+    assert trainer.best_step.tolist() == [best_step]
+    torch.testing.assert_close(trainer.best_parameters, snapshots[best_step], rtol=0, atol=0)
+
+
+def test_evaluations_do_not_change_training(make_config):
+    overrides = ["experiment=cartpole", "logger=none", "trainer.total_steps=1500", "evaluation.episodes=2"]
+    trainers = [build_trainer([make_config(*overrides, f"evaluation.every_steps={every}")]) for every in ("300", "null")]
+    for trainer in trainers:
+        run(trainer)
+    a, b = (trainer.parts.learner.parameters for trainer in trainers)
+    torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_a_run_stops_when_its_values_are_still(make_config):
+    config = make_config("experiment=gridworld_q_table", "logger=none", "evaluation.stop.optimal=false",
+                         "evaluation.every_steps=100", "optimizer.learning_rate=1e-9")  # fmt: skip
+    trainer = build_trainer([config])
+    events = run(trainer)
+    end = events[-1]
+    assert isinstance(end, End)
+    assert (end.status, end.step) == ("converged", 400)  # the first evaluation has nothing to compare with
+    assert [e.value_change is None for e in events if isinstance(e, Evaluation)] == [True, False, False, False]
+
+
+def test_an_interrupted_loop_finishes_its_step_and_pauses(make_config):
+    trainer = build_trainer([make_config("experiment=cartpole", *QUIET)])
+    events = []
+    for event in trainer.run():
+        events.append(event)
+        if isinstance(event, Episode) and event.step > 300:
+            trainer.interrupted = True
+    trainer.close()
+    assert [type(event) for event in events[-2:]] == [Pause, End]
+    assert events[-1].status == "interrupted"
+    assert events[-1].step == events[-3].step == trainer.steps
+
+
+def test_divergence_ends_the_run_before_anything_is_saved(make_config):
+    config = make_config("experiment=cartpole", "logger=none", "optimizer=sgd", "optimizer.learning_rate=1e30",
+                         "optimizer.max_gradient_norm=null", "algorithm/loss=mse")  # fmt: skip
+    trainer = build_trainer([config])
+    events = run(trainer)
+    assert isinstance(events[-1], End)
+    assert events[-1].status == "diverged"
+    assert "update" in events[-1].reason
+    assert not [e for e in events if isinstance(e, (Pause, Evaluation))]
+
+
+def test_a_diverged_member_leaves_the_others_alone(make_config):
+    overrides = ["experiment=cartpole", *QUIET, "trainer.total_steps=1300", "optimizer=sgd", "algorithm/loss=mse"]
+    overrides += ["optimizer.max_gradient_norm=null"]
+    sane, mad = make_config(*overrides, "seed=1"), make_config(*overrides, "optimizer.learning_rate=1e30")
+    trainer = build_trainer([mad, sane])
+    events = run(trainer)
+    assert [(e.member, e.status) for e in events if isinstance(e, End)] == [(0, "diverged"), (1, "completed")]
+    lone = build_trainer([sane])
+    run(lone)
+    torch.testing.assert_close(trainer.parts.learner.parameters[1], lone.parts.learner.parameters[0], rtol=1e-5, atol=1e-6)
+
+
+def test_two_runs_of_one_seed_are_the_same_to_the_bit(make_config):
+    config = make_config("experiment=cartpole", *QUIET, "trainer.total_steps=1500")
+    first, second = build_trainer([config]), build_trainer([config])
+    assert run(first) == run(second)
+    torch.testing.assert_close(first.parts.learner.parameters, second.parts.learner.parameters, rtol=0, atol=0)
+
+
+# --- state ---
+
+
+def test_state_goes_out_and_in_again(make_config):
+    """Everything that a trainer knows is in its state, and a trainer that took it over goes on from there."""
+    overrides = ["experiment=cartpole", "logger=none", "trainer.total_steps=1600", "checkpoint.every_steps=1200"]
+    config = make_config(*overrides, "evaluation.every_steps=600", "evaluation.episodes=2", "evaluation.num_envs=2")
+    trainer = build_trainer([config])
+    for event in trainer.run():
+        if isinstance(event, Pause):
+            state = copy.deepcopy(trainer.state_dict())
+            break
+    other = build_trainer([config])
+    other.load_state_dict(copy.deepcopy(state))
+    _assert_same(other.state_dict(), state)
+    assert other.steps == 1200
+    draws = torch.linspace(0, 0.999, 64, dtype=torch.float64).unsqueeze(0)
+    for ours, theirs in zip(other.parts.memory.sample(draws), trainer.parts.memory.sample(draws), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+    events = run(other)
+    assert events[-1] == End(0, 1600, "completed", "1,600 steps")
+    assert other.updates.tolist() == [301]  # from step 1000 every second step: none left out, none twice
+
+
+def _assert_same(ours: object, theirs: object) -> None:
+    if isinstance(theirs, torch.Tensor):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+    elif isinstance(theirs, dict):
+        assert isinstance(ours, dict)
+        assert ours.keys() == theirs.keys()
+        for key in theirs:
+            _assert_same(ours[key], theirs[key])
+    else:
+        assert ours == theirs
