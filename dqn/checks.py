@@ -62,8 +62,6 @@ def _check_memory(config: Config) -> None:
             memory.warmup_steps,
             f"the run ends at {trainer.total_steps} steps before learning starts; must be less",
         )
-    if memory.device == "cpu" and config.trainer.device.startswith("cuda"):
-        raise UserError("memory.device", "cpu", "must be auto or the device of the network, trainer.device")
 
 
 def _check_schedules(config: Config) -> None:

@@ -81,13 +81,14 @@ def _train_composed(config: Any) -> dict[str, Any]:
     hydra_config = HydraConfig.get()
     path = Path(hydra_config.runtime.output_dir)
     try:
-        values = resolve(config)
+        overrides = list(hydra_config.overrides.task)
+        values = resolve(config, overrides)
         from dqn import run  # with torch: only now that the config has composed
 
         if values["resume"] is None:
             summary = run.train(values, path)
         else:
-            summary = run.resume(path, _changes(list(hydra_config.overrides.task)))
+            summary = run.resume(path, _changes(overrides))
     except UserError:
         _remove_if_empty(path)
         raise

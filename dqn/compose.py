@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -13,6 +14,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from dqn.config import Config
 from dqn.errors import UserError, nearest
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -31,13 +33,16 @@ def compose_config(overrides: Sequence[str]) -> dict[str, Any]:
     """
     register_resolvers()
     try:
-        return resolve(_compose(overrides))
+        return resolve(_compose(overrides), overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise explain(error, overrides) from error
 
 
-def resolve(config: DictConfig) -> dict[str, Any]:
+def resolve(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
     """A composed config as plain nested values.
+
+    A preset changes values of the options that it expects. Where the user has chosen another option, a value that only
+    the preset's option knows is left out; what the user has given stays, to be complained about.
 
     Raises:
         UserError: a value that has no default was not given.
@@ -50,7 +55,31 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise UserError(str(error.full_key or ""), "", str(error).splitlines()[0]) from error
     assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}
+    values = {str(key): value for key, value in container.items()}
+    _leave_out_strays(Config, values, "", {override.lstrip("+").partition("=")[0] for override in overrides})
+    return values
+
+
+def _leave_out_strays(cls: type[Any], values: dict[str, Any], path: str, given: Set[str]) -> None:
+    """Remove keys that belong to another kind of the same group, unless they were given."""
+    for name, hint in get_type_hints(cls).items():
+        kinds = [kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)]
+        group, key = values.get(name), f"{path}{name}"
+        if not kinds or not isinstance(group, dict):
+            continue
+        chosen = next((kind for kind in kinds if group.get("kind") in _names(kind)), kinds[0])
+        own, others = _fields(chosen), set().union(*map(_fields, kinds))
+        for stray in [field for field in group if field in others - own and f"{key}.{field}" not in given]:
+            del group[stray]
+        _leave_out_strays(chosen, group, f"{key}.", given)
+
+
+def _names(kind: type[Any]) -> tuple[str, ...]:
+    return get_args(get_type_hints(kind).get("kind"))
+
+
+def _fields(kind: type[Any]) -> set[str]:
+    return {field.name for field in fields(kind)}
 
 
 _EXAMPLES = {"env.game": "seaquest", "env.id": "Acrobot-v1"}

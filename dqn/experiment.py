@@ -247,7 +247,7 @@ def _make_exploration(
     settings = [c.exploration for c in configs]
     first = settings[0]
     if not isinstance(first, EpsilonGreedyConfig | BoltzmannConfig | MaxBoltzmannConfig):
-        return exploration.Greedy(), exploration.Constant(torch.zeros(len(configs), device=device))
+        return exploration.Greedy(), exploration.Constant(_trait([0.0] * len(configs), device, torch.float64))
     schedule = _make_schedule([c.schedule for c in settings if c.kind != "greedy"], device)
     if isinstance(first, EpsilonGreedyConfig):
         return exploration.EpsilonGreedy(), schedule

@@ -62,7 +62,9 @@ class Exponential:
     def __call__(self, steps: Tensor, episodes: Tensor) -> Tensor:
         """See `Schedule`."""
         count = steps if self.per == "step" else episodes
-        multiplications_to_end = (torch.log(self.end / self.start) / torch.log(self.decay)).ceil().clamp(min=0)
+        exact = torch.log(self.end / self.start) / torch.log(self.decay)
+        # Rounding must not add a multiplication where a whole number of them hits the end.
+        multiplications_to_end = (exact - 1e-9).ceil().clamp(min=0)
         return self.start * self.decay ** torch.minimum(count.to(torch.float64), multiplications_to_end)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,19 +38,27 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+# What goes wrong with a place to write, rather than with the program.
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
 @contextmanager
 def disk_errors_explained(folder: Path) -> Iterator[None]:
     """Turn a full or unwritable disk under `folder` into a one-line TrainingError."""
     try:
         yield
     except Exception as error:
-        # safetensors wraps the system's error in its own, as text.
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
-        if full:
-            raise TrainingError(f"the disk is full: could not write in {folder}; {_whats_safe(folder)}") from error
-        if isinstance(error, PermissionError) or getattr(error, "errno", None) == errno.EROFS:
-            raise TrainingError(f"not allowed to write: {error.filename or folder}") from error  # type: ignore[attr-defined]
-        raise
+        number = getattr(error, "errno", None) or _number_in(str(error))
+        if number not in _DISK_ERRORS:
+            raise
+        problem = "the disk is full" if number in (errno.ENOSPC, errno.EDQUOT) else os.strerror(number)
+        raise TrainingError(f"could not write in {folder}: {problem}; {_whats_safe(folder)}") from error
+
+
+def _number_in(text: str) -> int | None:
+    """The system's error number in "(os error 28)", as safetensors passes errors on."""
+    match = re.search(r"os error (\d+)", text)
+    return int(match.group(1)) if match else None
 
 
 def _whats_safe(folder: Path) -> str:

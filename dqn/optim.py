@@ -26,7 +26,7 @@ class Optimizer(Protocol):
 
 def clip_by_norm(gradients: Tensor, norms: Tensor, max_norm: Tensor) -> Tensor:
     """Scale each member's gradient (M, P) whose norm (M,) exceeds max_norm (M,) down to it; inf never clips."""
-    return gradients * (max_norm / norms.clamp(min=torch.finfo(norms.dtype).tiny)).clamp(max=1.0).unsqueeze(-1)
+    return gradients * (max_norm / norms).clamp(max=1.0).unsqueeze(-1)
 
 
 @dataclass(frozen=True)

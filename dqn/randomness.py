@@ -18,7 +18,7 @@ _BLOCK = 256
 
 
 def _seed_sequence(seed: int, purpose: str, *indices: int) -> np.random.SeedSequence:
-    return np.random.SeedSequence((seed, zlib.crc32(purpose.encode()), *indices))
+    return np.random.SeedSequence(seed, spawn_key=(zlib.crc32(purpose.encode()), *indices))
 
 
 def derive_seed(seed: int, purpose: str, *indices: int) -> int:

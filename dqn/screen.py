@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from dqn.envs.base import Array
 from dqn.errors import UserError
 
 _SMALLEST_HEIGHT = 420  # pixels; smaller pictures are enlarged
+
+
+def has_display() -> bool:
+    """Whether a window could be opened at all."""
+    return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 class Screen:
@@ -22,16 +28,15 @@ class Screen:
     """
 
     def __init__(self, frames_per_second: float, title: str) -> None:
+        if not has_display():
+            raise UserError("show", True, "no window can be opened: there is no display; video=true films instead")
         os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
         import pygame
 
+        pygame.display.init()
         self._pygame, self._rate = pygame, frames_per_second
         self._clock = pygame.time.Clock()
         self._title = title
-        try:
-            pygame.display.init()
-        except pygame.error as error:
-            raise UserError("show", True, f"no window can be opened ({error}); video=true films instead") from error
 
     def show(self, frame: Array) -> None:
         """Show a frame (height, width, 3) uint8, and wait until the next is due.

@@ -48,8 +48,9 @@ class PeriodicTarget:
 
     def update_(self, target: Tensor, online: Tensor, steps_before: int, steps_after: int) -> None:
         """See `TargetRule`."""
-        due = [steps_after // period > steps_before // period for period in self.period_steps]
-        if not any(due):
+        moves = [steps_after // period - steps_before // period for period in self.period_steps]
+        if not any(moves):
             return
-        weight = self.rate * torch.tensor(due, device=target.device)
+        # Several moves towards the same point are one longer move.
+        weight = 1.0 - (1.0 - self.rate.to(torch.float64)) ** torch.tensor(moves, device=target.device)
         target.lerp_(online, weight.to(target.dtype).unsqueeze(-1))

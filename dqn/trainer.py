@@ -19,6 +19,7 @@ from dqn.evaluation import Evaluator
 from dqn.events import End, Episode, Evaluation, Event, Learning, Pause
 from dqn.exploration import Policy, Schedule
 from dqn.learner import Learner
+from dqn.memory.batch import Batch
 from dqn.memory.stream import Experience
 from dqn.memory.uniform import UniformMemory
 from dqn.randomness import Stream, derive_seed
@@ -129,7 +130,7 @@ class Trainer:
         times_per_call = self.num_envs if learn_steps is None else math.ceil(self.num_envs / learn_steps)
         self._updates_per_call = times_per_call * settings.updates_per_learn
         self._exploration_draws = Stream(seeds, "exploration", (self.num_envs, 2), self.device)
-        self._sampling_draws = Stream(seeds, "sampling", (batch_size,), self.device)
+        self._sampling_draws = Stream(seeds, "sampling", (batch_size,), parts.memory.device)
 
     # --- the loop ---
 
@@ -172,13 +173,14 @@ class Trainer:
             for e in range(self.num_envs)
         ]
         frames = self._to_device(self.parts.environment.reset(seeds))
+        place = self.parts.memory.device
         if self.parts.memory.is_empty:
-            self.parts.memory.start(frames)
+            self.parts.memory.start(frames.to(place))
             self._learn_from += self.steps
         else:
-            nothing = torch.zeros((self.members, self.num_envs), device=self.device)
+            nothing = torch.zeros((self.members, self.num_envs), device=place)
             no, yes = nothing.bool(), ~nothing.bool()
-            self.parts.memory.add(Experience(nothing.long(), nothing, no, no, yes, frames))
+            self.parts.memory.add(Experience(nothing.long(), nothing, no, yes, frames.to(place)))
         self._stack.start(frames)
         self._started = True
 
@@ -190,7 +192,7 @@ class Trainer:
         actions = parts.policy(q, draws, self._value_of(parts.exploration_schedule))
         result = parts.environment.step(actions.cpu().numpy().reshape(-1))
         experience = self._experience(actions, result)
-        parts.memory.add(experience)
+        parts.memory.add(Experience(*(tensor.to(parts.memory.device) for tensor in experience)))
         self._stack.push(experience.frames, experience.was_reset)
         self.steps += self.num_envs
 
@@ -224,7 +226,6 @@ class Trainer:
             actions=actions,
             rewards=torch.where(ended & ~instead.isnan(), instead, rewards),
             terminated=terminated,
-            truncated=self._to_device(result.truncated),
             was_reset=self._to_device(result.was_reset),
             frames=self._to_device(result.frames),
         )
@@ -243,7 +244,8 @@ class Trainer:
         for k in range(int(counts.max())):
             learns = counts > k
             active = None if learns.all() else torch.from_numpy(learns).to(self.device)
-            batch = self.parts.memory.sample(self._sampling_draws.at(call * self._updates_per_call + k))
+            draws = self._sampling_draws.at(call * self._updates_per_call + k)
+            batch = Batch(*(tensor.to(self.device) for tensor in self.parts.memory.sample(draws)))
             metrics = self.parts.learner.update(batch, rate.to(torch.float32), active)
             self.updates += learns
             self._averages.add(metrics, active)

@@ -40,5 +40,5 @@ class Huber:
         """See `TDLoss`."""
         threshold = self.threshold.unsqueeze(-1)
         size = td_error.abs()
-        quadratic = torch.minimum(size, threshold)
-        return 0.5 * quadratic.square() + threshold * (size - quadratic)
+        clipped = torch.minimum(size, threshold)
+        return clipped * (size - 0.5 * clipped)

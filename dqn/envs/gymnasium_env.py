@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from dqn.envs.base import Array, EnvironmentSpec, StepResult
 from dqn.errors import UserError, nearest
+from dqn.screen import has_display
 
 
 class GymnasiumEnvironment:
@@ -44,6 +46,8 @@ class GymnasiumEnvironment:
         def make(render_mode: str | None) -> Callable[[], gymnasium.Env[Any, Any]]:
             return lambda: _make(env_id, kwargs, max_steps, render_mode)
 
+        if render and not has_display():
+            os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # else pygame complains that it finds no screen
         self.num_envs = num_envs
         render_modes = ["rgb_array" if render else None] + [None] * (num_envs - 1)
         self._vector = SyncVectorEnv([make(mode) for mode in render_modes], autoreset_mode=AutoresetMode.NEXT_STEP)

@@ -34,5 +34,5 @@ class ObservationStack:
             self.observations = frames
             return
         past = self.observations[:, :, self._channels :]
-        past = past * (~was_reset).view(*was_reset.shape, *[1] * (past.dim() - 2))
+        past = past.masked_fill(was_reset.view(*was_reset.shape, *[1] * (past.dim() - 2)), 0)
         self.observations = torch.cat([past, frames], dim=2)

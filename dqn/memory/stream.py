@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dqn.envs.base import EnvironmentSpec
 
-_TERMINATED, _TRUNCATED, _RESET = 1, 2, 4
+_TERMINATED, _RESET = 1, 2
 
 
 class Experience(NamedTuple):
@@ -23,8 +23,7 @@ class Experience(NamedTuple):
 
     actions: Tensor  # (M, E) int64
     rewards: Tensor  # (M, E) float32
-    terminated: Tensor  # (M, E) bool
-    truncated: Tensor  # (M, E) bool
+    terminated: Tensor  # (M, E) bool: bootstrapping stops here
     was_reset: Tensor  # (M, E) bool: the call was an autoreset, no transition
     frames: Tensor  # (M, E, *frame): observed after the call
 
@@ -83,11 +82,7 @@ class StreamStorage:
     def add(self, experience: Experience) -> None:
         """Put what a step call brought."""
         slot = self.slot
-        flags = (
-            experience.terminated.to(torch.uint8) * _TERMINATED
-            + experience.truncated.to(torch.uint8) * _TRUNCATED
-            + experience.was_reset.to(torch.uint8) * _RESET
-        )
+        flags = experience.terminated.to(torch.uint8) * _TERMINATED + experience.was_reset.to(torch.uint8) * _RESET
         self._actions.index_copy_(2, slot, experience.actions.to(self._actions.dtype).unsqueeze(2))
         self._rewards.index_copy_(2, slot, experience.rewards.unsqueeze(2))
         self._flags.index_copy_(2, slot, flags.unsqueeze(2))
@@ -106,8 +101,9 @@ class StreamStorage:
             # one. The slots from the stack's oldest to the one before the transition's own decide.
             resets = (self._flags.view(-1)[window[..., : self._stack - 1]] & _RESET) != 0  # (M, B, stack - 1)
             started_after = resets.flip(-1).cumsum(-1).flip(-1) > 0
-            keep = (~started_after).view(*started_after.shape, *[1] * (frames.dim() - 3))
-            frames[:, :, : self._stack - 1] *= keep
+            gone = started_after.view(*started_after.shape, *[1] * (frames.dim() - 3))
+            # Filled, not multiplied: what was never written may be NaN.
+            frames[:, :, : self._stack - 1].masked_fill_(gone, 0)
         return Transitions(
             obs_tm1=self._stacked(frames[:, :, :-1]),
             a_tm1=self._actions.view(-1)[at].to(torch.int64),
@@ -135,5 +131,6 @@ class StreamStorage:
         """Take over what `state_dict` gave."""
         written = state["frames"].shape[2]
         self._calls.copy_(state["calls"])
+        self._flags.fill_(_RESET)
         for name in ("frames", "actions", "rewards", "flags"):
             getattr(self, f"_{name}")[:, :, :written].copy_(state[name])

@@ -38,6 +38,7 @@ class UniformMemory:
         device: torch.device,
     ) -> None:
         members = discount.shape[0]
+        self.device = device
         slots = math.ceil(capacity_steps / num_envs) + spec.frame_stack
         self._storage = StreamStorage(spec, members, num_envs, slots, device)
         self._discount = discount.to(device).unsqueeze(-1)

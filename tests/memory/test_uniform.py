@@ -74,13 +74,11 @@ class RandomStream:
         chance = self.rng.random(self.shape)
         terminated, truncated = ~was_reset & (chance < 0.2), ~was_reset & (chance > 0.85)
         life_lost = terminated & (chance < 0.08)  # learning sees a terminal, but the game goes on
-        both = terminated & (chance > 0.18)  # a terminal state at the very time limit
         self.must_reset = (terminated & ~life_lost) | truncated
         return Experience(
             actions=torch.from_numpy(self.rng.integers(0, self.spec.num_actions, self.shape)),
             rewards=torch.from_numpy(self.rng.normal(size=self.shape).astype(np.float32)),
             terminated=torch.from_numpy(terminated),
-            truncated=torch.from_numpy(truncated | both),
             was_reset=torch.from_numpy(was_reset),
             frames=self.frames(),
         )
@@ -150,7 +148,7 @@ def experience_of_zeros(members: int, num_envs: int, was_reset: Tensor | None = 
     no = torch.zeros(members, num_envs, dtype=torch.bool)
     nothing = torch.zeros(members, num_envs)
     frames = torch.zeros(members, num_envs, 2)
-    return Experience(no.long(), nothing, no, no, no if was_reset is None else was_reset, frames)
+    return Experience(no.long(), nothing, no, no if was_reset is None else was_reset, frames)
 
 
 @dataclass
@@ -209,9 +207,9 @@ def test_holds_exactly_the_last_steps_transitions(setting: Setting) -> None:
     sizes = set()
     for _ in range(250):
         add_to_both(memory, naive, stream.step())
+        assert not memory.is_empty
         assert_same_contents(memory, naive)
         sizes |= set(memory.size.tolist())
-    assert not memory.is_empty
     assert len(sizes) > 1 or setting.capacity_steps == 1
     for m in range(setting.members):  # the stream had it all
         discounts = {key[3] for _, key in naive.transitions[m]}
@@ -254,15 +252,16 @@ def test_only_a_memory_of_one_step_call_may_run_empty(num_envs: int, capacity_st
 
 
 def test_only_termination_stops_bootstrapping_and_each_member_has_its_discount() -> None:
+    """An episode that is merely cut looks like any other until the reset that follows, and bootstraps."""
     discounts = torch.tensor([0.9, 0.99, 0.0])
     memory = UniformMemory(make_spec(), 1, 4, discounts, replacement=True, device=CPU)
     memory.start(torch.zeros(3, 1, 2))
-    for terminated, truncated in product([False, True], repeat=2):
-        flags = {"terminated": torch.full((3, 1), terminated), "truncated": torch.full((3, 1), truncated)}
-        memory.add(experience_of_zeros(3, 1)._replace(**flags))
-    every_rank = torch.tensor([0.0, 0.25, 0.5, 0.75], dtype=torch.float64).expand(3, 4)
+    for terminated, was_reset in [(False, False), (False, True), (True, False), (True, False)]:
+        experience = experience_of_zeros(3, 1, torch.full((3, 1), was_reset))
+        memory.add(experience._replace(terminated=torch.full((3, 1), terminated)))
+    every_rank = torch.tensor([0.0, 0.4, 0.7], dtype=torch.float64).expand(3, 3)
     discount_t = memory.sample(every_rank).discount_t
-    assert torch.equal(discount_t, torch.outer(discounts, torch.tensor([1.0, 1.0, 0.0, 0.0])))
+    assert torch.equal(discount_t, torch.outer(discounts, torch.tensor([1.0, 0.0, 0.0])))
 
 
 def test_batches_have_the_shapes_and_types_that_the_learner_expects() -> None:

@@ -1,0 +1,155 @@
+"""One clear line, exit status 2, nothing written: the mistakes that people make, made in the shell."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+
+import pytest
+from conftest import SHORT
+
+MISTAKES = {
+    "unknown key": (["trainer.bach_size=3"], "trainer.bach_size=3: no such key; did you mean trainer.batch_size?"),
+    "unknown key at the top": (["sed=3"], "sed=3: no such key; did you mean seed?"),
+    "unknown option": (["network=mpl"], "network=mpl: no such option; did you mean mlp?"),
+    "unknown preset": (["experiment=cartpol"], "experiment=cartpol: no such option; did you mean cartpole?"),
+    "unknown group": (["netwrk=mlp"], "netwrk=mlp: no such key; did you mean network?"),
+    "no key=value": (["cartpole"], "cannot read the override 'cartpole'; overrides look like key=value"),
+    "key of another option": (["env.game=pong"], "env.game=pong: no such key in this env; it belongs to env=atari"),
+    "needed value": (["env=atari"], "env.game=???: must be given, e.g. env.game=seaquest"),
+    "wrong type": (["trainer.batch_size=abc"], "trainer.batch_size=abc: must be a whole number"),
+    "out of range": (["algorithm.discount=1.5"], "algorithm.discount=1.5: must be less than or equal to 1"),
+    "epsilon above one": (["exploration.schedule.start=2"], "exploration.schedule.start=2.0: is an epsilon"),
+    "no end": (["trainer.total_steps=null"], "trainer.total_steps=None: set this or trainer.total_episodes"),
+    "learning never starts": (["memory.warmup_steps=60000"], "memory.warmup_steps=60000: the run ends at 50000 steps"),
+    "no batch to learn from": (
+        ["memory.replacement=false", "memory.warmup_steps=10"],
+        "memory.warmup_steps=10: learning cannot start before a batch of",
+    ),
+    "images needed": (["network=nature_cnn"], "network=nature_cnn: needs images, but observations are float32 (4,)"),
+    "states needed": (["network=tabular"], "network=tabular: needs discrete states, but observations are float32 (4,)"),
+    "unknown game": (["env=atari", "env.game=breakot"], "env.game=breakot: "),
+    "unknown environment": (["env=gymnasium", "env.id=CartPol-v1"], "env.id=CartPol-v1: "),
+    "continuous actions": (["env=gymnasium", "env.id=Pendulum-v1"], "env.id=Pendulum-v1: has continuous actions"),
+    "bad map": (["env=gridworld", "env.map=S.X"], "env.map="),
+    "too large a memory": (["memory.capacity_steps=1e13"], "memory.capacity_steps=10000000000000: needs"),
+    "no such GPU": (["trainer.device=cuda:7"], "trainer.device=cuda:7: CUDA devices here: 0; use auto or cpu"),
+    "no run to resume": (["resume=runs/none"], "resume=runs/none: no such folder"),
+}
+HINTS = {"unknown game": "breakout", "unknown environment": "CartPole-v1"}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_clear_line(mistake, shell, tmp_path):
+    words, message = MISTAKES[mistake]
+    done = shell("train", *words)
+    assert done.returncode == 2, done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith(f"error: {message}")
+    assert HINTS.get(mistake, "") in lines[0]
+    assert done.stdout == ""
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_folders_that_are_no_runs(shell, tmp_path):
+    run = tmp_path / "run"
+    assert shell("train", *SHORT, f"hydra.run.dir={run}").returncode == 0
+    before = sorted(tmp_path.rglob("*"))
+
+    again = shell("train", *SHORT, f"hydra.run.dir={run}")
+    assert (again.returncode, again.stderr.count("\n")) == (2, 1)
+    assert "exists and is not empty; resume=run goes on with" in again.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+    over = shell("train", f"resume={run}")
+    assert (over.returncode, over.stderr.count("\n")) == (2, 1)
+    assert "is complete after 300 steps; to go on, give a larger trainer.total_steps" in over.stderr
+
+    changed = shell("train", f"resume={run}", "algorithm.discount=0.5")
+    assert changed.returncode == 2
+    assert "algorithm.discount=0.5: a resumed run keeps its config" in changed.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+    # Damage the last checkpoint: the one before is used. Damage all: nothing is left.
+    last, first = sorted((run / "checkpoints").iterdir(), reverse=True)
+    for place in (last, first):
+        content = bytearray((place / "tensors.safetensors").read_bytes())
+        content[-5] ^= 1
+        (place / "tensors.safetensors").write_bytes(bytes(content))
+        if place == last:
+            copy = tmp_path / "copy"
+            shutil.copytree(run, copy)
+            resumed = shell("train", f"resume={copy}", "trainer.total_steps=400")
+            assert resumed.returncode == 0, resumed.stderr
+            assert f"checkpoint {last.name} is damaged" in resumed.stderr
+            assert "resuming copy at step 200" in resumed.stderr
+    damaged = shell("train", f"resume={run}", "trainer.total_steps=400")
+    assert (damaged.returncode, damaged.stderr.count("\n")) == (2, 1)
+    assert f"checkpoint {first.name} is damaged" in damaged.stderr
+
+    shutil.rmtree(run / "checkpoints")
+    without = shell("train", f"resume={run}", "trainer.total_steps=400")
+    assert (without.returncode, without.stderr) == (2, "error: resume=run: has no checkpoint to go on from\n")
+
+
+@pytest.mark.parametrize(
+    ("script", "words", "message"),
+    [
+        ("evaluate", [], "run is missing"),
+        ("evaluate", ["run=nowhere"], "run=nowhere: no such folder"),
+        ("evaluate", ["run=.", "episods=3"], "episods=3: no such option; did you mean episodes?"),
+        ("evaluate", ["run=."], "run=.: is not a run's folder: it has no config.yaml"),
+        ("export", ["run=.", "formats=[tflite]"], "formats[0]=tflite"),
+        ("compare", ["runs=[nothing/*]"], "runs=nothing/*"),
+        ("compare", ["experiments=[cartpole,breakot]"], "experiment=breakot: no such option; did you mean breakout?"),
+    ],
+)
+def test_mistakes_with_the_other_scripts(script, words, message, shell, tmp_path):
+    done = shell(script, *words)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(f"error: {message}"), done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loss_that_is_no_number(shell, tmp_path):
+    words = ["optimizer=sgd", "optimizer.max_gradient_norm=null", "optimizer.learning_rate=1e30", "algorithm/loss=mse"]
+    done = shell("train", *SHORT, *words, "memory.warmup_steps=250", "hydra.run.dir=run")
+    assert done.returncode == 1
+    assert "the loss stopped being a finite number at update" in done.stderr
+    assert "Traceback" not in done.stderr
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["status"], summary["export"]) == ("diverged", None)
+    assert [place.name for place in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-000000000200"]
+
+
+def test_files_that_may_not_grow(shell, tmp_path):
+    """A limit on file sizes stands in for a full disk where none can be had."""
+    limit = 60_000  # bytes: enough for the config, not for a checkpoint
+    done = shell("train", *SHORT, "hydra.run.dir=run", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit,) * 2))
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "could not write in run" in done.stderr.splitlines()[-1]
+    assert not list((tmp_path / "run" / "checkpoints").glob("*"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk(shell, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(disk)], check=False)
+    if mounted.returncode != 0:
+        pytest.skip("this machine does not let root mount")
+    try:
+        done = shell("train", *SHORT, f"hydra.run.dir={disk}/run")
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+        assert "the disk is full" in done.stderr.splitlines()[-1]
+        for place in (disk / "run" / "checkpoints").glob("*"):
+            assert not place.name.startswith(".")
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
