@@ -49,38 +49,46 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"))
 
 
-def load_last(folder: Path) -> tuple[dict[str, Any], list[str]]:
+def load_last(folder: Path, run: str) -> tuple[dict[str, Any], list[str]]:
     """The state of the last checkpoint that is whole, and a line for each later one that is damaged.
+
+    Args:
+        folder: of the checkpoints.
+        run: how messages call the run.
 
     Raises:
         UserError: there is none.
     """
     there = checkpoints(folder)
     if not there:
-        raise UserError("resume", folder.parent, "has no checkpoint to go on from")
+        raise UserError("resume", run, "has no checkpoint to go on from")
     damages: list[str] = []
     for place in reversed(there):
         try:
             return load(place), damages
         except ValueError as damage:
             damages.append(str(damage))
-    raise UserError("resume", folder.parent, "; ".join(damages) + "; no whole checkpoint is left")
+    raise UserError("resume", run, "; ".join(damages) + "; no whole checkpoint is left")
 
 
-def read_values(folder: Path) -> tuple[dict[str, Any], Path]:
+def read_values(folder: Path, run: str) -> tuple[dict[str, Any], Path]:
     """The plain values of the last checkpoint, and where it is; tensors are read with `read_tensor`.
+
+    Args:
+        folder: of the checkpoints.
+        run: how messages call the run.
 
     Raises:
         UserError: there is none, or it cannot be read.
     """
     there = checkpoints(folder)
     if not there:
-        raise UserError("run", folder.parent, "has no checkpoint")
+        raise UserError("run", run, "has no checkpoint")
     try:
         record = json.loads((there[-1] / _VALUES).read_text(encoding="utf-8"))
         values: dict[str, Any] = record["state"]
     except (OSError, ValueError, KeyError) as error:
-        raise UserError("run", folder.parent, f"checkpoint {there[-1].name} is damaged ({_VALUES}: {error})") from error
+        raise UserError("run", run, f"checkpoint {there[-1].name} is damaged ({_VALUES}: {error})") from error
     return values, there[-1]
 
 

@@ -139,4 +139,3 @@ def _check_memory_fits(config: Config, spec: EnvironmentSpec) -> None:
             f"needs {needed / 1e9:.1f} GB, but this machine has {installed / 1e9:.1f} GB; "
             f"at most {int(steps * installed / needed / 1e5) * 100_000:,} would fit",
         )
-

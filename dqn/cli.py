@@ -85,10 +85,8 @@ def _train_composed(config: Any) -> dict[str, Any]:
         values = resolve(config, overrides)
         from dqn import run  # with torch: only now that the config has composed
 
-        if values["resume"] is None:
-            summary = run.train(values, path)
-        else:
-            summary = run.resume(path, _changes(overrides))
+        new = values["resume"] is None
+        summary = run.train(values, path) if new else run.resume(path, _changes(overrides))
     except UserError:
         _remove_if_empty(path)
         raise
@@ -96,7 +94,7 @@ def _train_composed(config: Any) -> dict[str, Any]:
     return summary
 
 
-def _changes(overrides: list[str]) -> dict[str, int]:
+def _changes(overrides: list[str]) -> dict[str, str]:
     """What a resumed run changes: its length and nothing else."""
     changes = {}
     for override in overrides:
@@ -106,7 +104,7 @@ def _changes(overrides: list[str]) -> dict[str, int]:
         if key not in _LENGTHS:
             raise UserError(key, value, f"a resumed run keeps its config; only {' and '.join(_LENGTHS)} may be given")
         changes[key] = value
-    return changes  # type: ignore[return-value]
+    return changes
 
 
 def _remove_if_empty(path: Path) -> None:

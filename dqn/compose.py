@@ -63,7 +63,7 @@ def resolve(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
 def _leave_out_strays(cls: type[Any], values: dict[str, Any], path: str, given: Set[str]) -> None:
     """Remove keys that belong to another kind of the same group, unless they were given."""
     for name, hint in get_type_hints(cls).items():
-        kinds = [kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)]
+        kinds: list[Any] = [kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)]
         group, key = values.get(name), f"{path}{name}"
         if not kinds or not isinstance(group, dict):
             continue
@@ -106,23 +106,21 @@ def explain(error: Exception, overrides: Sequence[str]) -> UserError:
 
 
 def _unknown_key(key: str, overrides: Sequence[str]) -> UserError:
-    values = {o.lstrip("+~").partition("=")[0]: o.partition("=")[2] for o in overrides}
-    value = values.get(key, "")
-    if "/" in key or (CONF / key).is_dir():
-        groups = [str(path.relative_to(CONF)) for path in CONF.rglob("*") if path.is_dir()]
-        return UserError(key, value, f"no such group here; {nearest(key, groups)}")
+    value = {o.lstrip("+~").partition("=")[0]: o.partition("=")[2] for o in overrides}.get(key, "")
+    groups = {str(path.relative_to(CONF)): path for path in CONF.rglob("*") if path.is_dir()}
+    if "/" in key:
+        return UserError(key, value, f"no such group; {nearest(key, groups)}")
     # Group choices keep their meaning without the faulty values; they decide which keys there are.
-    choices = [o for o in overrides if (CONF / o.partition("=")[0]).is_dir()]
+    choices = [o for o in overrides if o.partition("=")[0] in groups]
     keys = [k for k in _leaves(OmegaConf.to_container(_compose(choices)), "") if not k.startswith("hydra.")]
     parent, _, name = key.rpartition(".")
-    homes = [
-        f"{parent}={option.stem}"
-        for option in sorted((CONF / parent).glob("*.yaml"))
-        if parent and name in (OmegaConf.load(option) or {})
-    ]
+    if not parent:
+        return UserError(key, value, f"no such key; {nearest(key, [*groups, *(k for k in keys if '.' not in k)])}")
+    homes = [option.stem for option in (CONF / parent).glob("*.yaml") if name in (OmegaConf.load(option) or {})]
     if homes:
-        return UserError(key, value, f"no such key in this {parent}; it belongs to {' and '.join(homes)}")
-    siblings = [k for k in keys if k.startswith(f"{parent}.")] if parent else keys
+        options = " or ".join(f"{parent}={option}" for option in sorted(homes))
+        return UserError(key, value, f"no such key in this {parent}; there is one with {options}")
+    siblings = [k for k in keys if k.startswith(f"{parent}.")]
     return UserError(key, value, f"no such key; {nearest(key, siblings or keys)}")
 
 

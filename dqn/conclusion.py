@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,9 @@ def q_function_of(network: nn.Module, device: torch.device) -> QFunction:
     return q_function
 
 
-def evaluate_network(config: Config, network: nn.Module, device: torch.device) -> dict[str, Any]:
+def evaluate_network(
+    config: Config, network: nn.Module, device: torch.device, interrupted: Callable[[], bool]
+) -> dict[str, Any]:
     """Play `evaluation.final_episodes` fresh episodes; returns statistics of the returns."""
     environment = make_evaluation_environment(config, 1, config.evaluation.num_envs)
     try:
@@ -44,6 +47,7 @@ def evaluate_network(config: Config, network: nn.Module, device: torch.device) -
             config.exploration.evaluation_epsilon,
             "final evaluation",
             device,
+            interrupted=interrupted,
         )[0]
     finally:
         environment.close()
@@ -60,7 +64,9 @@ def describe(played: Played, epsilon: float) -> dict[str, Any]:
     return result
 
 
-def film_network(config: Config, network: nn.Module, folder: Path, device: torch.device) -> list[str]:
+def film_network(
+    config: Config, network: nn.Module, folder: Path, device: torch.device, interrupted: Callable[[], bool]
+) -> list[str]:
     """Film one episode; returns the files' paths relative to the run's folder."""
     from dqn.video import Film
 
@@ -76,6 +82,7 @@ def film_network(config: Config, network: nn.Module, folder: Path, device: torch
             "film",
             device,
             on_step=lambda: film.add(environment.render()),
+            interrupted=interrupted,
         )
     finally:
         environment.close()

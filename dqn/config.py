@@ -87,9 +87,7 @@ EnvConfig = Annotated[GridWorldConfig | GymnasiumConfig | AtariConfig, Field(dis
 
 # --- network -------------------------------------------------------------------------------------------------
 
-Initialization = Literal[
-    "torch", "xavier_uniform", "he_uniform", "he_normal", "orthogonal", "uniform_01", "zeros"
-]
+Initialization = Literal["torch", "xavier_uniform", "he_uniform", "he_normal", "orthogonal", "uniform_01", "zeros"]
 
 
 @dataclass(config=_STRICT, frozen=True)

@@ -10,7 +10,7 @@ class UserError(Exception):
     """Bad input: the key that is at fault, what was given, and what would be right. Exits with status 2."""
 
     def __init__(self, key: str, value: object, expectation: str) -> None:
-        super().__init__(f"{key}={value}: {expectation}" if key else expectation)
+        super().__init__(f"{key}={'null' if value is None else value}: {expectation}" if key else expectation)
         self.key, self.value, self.expectation = key, value, expectation
 
 

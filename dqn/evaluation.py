@@ -12,6 +12,7 @@ from torch import Tensor
 from dqn.envs.base import Array, Environment
 from dqn.envs.stack import ObservationStack
 from dqn.exploration import epsilon_greedy
+from dqn.interruption import PlayInterruptedError
 from dqn.randomness import Stream, derive_seed
 
 # Observations (M, E, *observation) -> Q-values (M, E, A).
@@ -40,6 +41,7 @@ def play(
     device: torch.device,
     on_observations: Callable[[Tensor], None] | None = None,
     on_step: Callable[[], None] | None = None,
+    interrupted: Callable[[], bool] = lambda: False,
 ) -> list[Played]:
     """Let each member play `episodes` full games, acting epsilon-greedily.
 
@@ -56,6 +58,10 @@ def play(
         device: where observations are wanted.
         on_observations: is shown the observations (M, E, *observation) before each step.
         on_step: is called after each reset and step, e.g. to film.
+        interrupted: is asked before each step.
+
+    Raises:
+        PlayInterruptedError: the answer was yes.
     """
     members, total = len(seeds), environment.num_envs
     num_envs = total // members
@@ -77,6 +83,8 @@ def play(
         on_step()
     step = 0
     while left.any():
+        if interrupted():
+            raise PlayInterruptedError
         if on_observations:
             on_observations(stack.observations)
         q = q_function(stack.observations)
@@ -124,7 +132,11 @@ class Evaluator:
     _environment: Environment | None = None
 
     def __call__(
-        self, q_function: QFunction, index: int, on_observations: Callable[[Tensor], None] | None = None
+        self,
+        q_function: QFunction,
+        index: int,
+        interrupted: Callable[[], bool],
+        on_observations: Callable[[Tensor], None] | None = None,
     ) -> list[Played]:
         """Play evaluation number `index`; see `play`."""
         if self._environment is None:
@@ -138,6 +150,7 @@ class Evaluator:
             f"evaluation {index}",
             self.device,
             on_observations,
+            interrupted=interrupted,
         )
 
     def close(self) -> None:

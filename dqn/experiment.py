@@ -280,5 +280,3 @@ def capacity_steps(config: Config, spec: EnvironmentSpec) -> int:
         # Each episode takes its steps and the autoreset's.
         limits.append(config.trainer.total_episodes * (spec.max_episode_steps + 1))
     return min(limits)
-
-

@@ -9,9 +9,12 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dqn.errors import TrainingError
+
+if TYPE_CHECKING:
+    from dqn.run_folder import RunFolder
 
 
 def write_text(path: Path, text: str) -> None:
@@ -43,8 +46,8 @@ _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACC
 
 
 @contextmanager
-def disk_errors_explained(folder: Path) -> Iterator[None]:
-    """Turn a full or unwritable disk under `folder` into a one-line TrainingError."""
+def disk_errors_explained(folder: RunFolder) -> Iterator[None]:
+    """Turn a full or unwritable disk under a run's folder into a one-line TrainingError."""
     try:
         yield
     except Exception as error:
@@ -61,6 +64,6 @@ def _number_in(text: str) -> int | None:
     return int(match.group(1)) if match else None
 
 
-def _whats_safe(folder: Path) -> str:
-    checkpoints = sorted((folder / "checkpoints").glob("step-*"))
+def _whats_safe(folder: RunFolder) -> str:
+    checkpoints = sorted(folder.checkpoints.glob("step-*"))
     return f"the last checkpoint is {checkpoints[-1].name}" if checkpoints else "no checkpoint had been written"

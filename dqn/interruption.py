@@ -16,6 +16,10 @@ class Interruptible(Protocol):
     interrupted: bool
 
 
+class PlayInterruptedError(Exception):
+    """Episodes that were being played to measure or film a policy were broken off."""
+
+
 @contextmanager
 def interruptible(loop: Interruptible) -> Iterator[None]:
     """While inside, the first SIGINT or SIGTERM asks `loop` to stop."""

@@ -85,7 +85,7 @@ def evaluate_run(options: EvaluateOptions) -> None:
     finally:
         environment.close()
     result = {"policy": options.policy, **chosen, "seed": options.seed, **describe(played, epsilon)}
-    with disk_errors_explained(folder.path):
+    with disk_errors_explained(folder):
         if options.video or options.show:
             result["video"] = _perform(options, folder, config, q_function, epsilon)
         write_json(folder.path / "evaluation.json", {**result, "returns": played.returns, "lengths": played.lengths})
@@ -112,7 +112,7 @@ def export_run(options: ExportOptions) -> None:
     environment = make_evaluation_environment(config, 1, 1)
     environment.close()
     network, chosen = _network_from_checkpoint(folder, config, environment, export.network, options.network is None)
-    with disk_errors_explained(folder.path):
+    with disk_errors_explained(folder):
         written = export_network(config, network, folder.export, chosen)
     console = Console()
     for name, file in written["files"].items():
@@ -143,7 +143,7 @@ def _network_from_checkpoint(
     folder: RunFolder, config: Config, environment: Environment, which: str, or_last: bool
 ) -> tuple[nn.Module, dict[str, Any]]:
     """The best or last network of the last checkpoint; without any evaluation so far, the last if `or_last`."""
-    values, place = checkpoint.read_values(folder.checkpoints)
+    values, place = checkpoint.read_values(folder.checkpoints, str(folder))
     best_step = values["trainer"]["best_step"][0]
     if which == "best" and best_step < 0:
         if not or_last:
@@ -198,7 +198,8 @@ def _print(result: dict[str, Any], folder: RunFolder) -> None:
     table.add_row("policy", " ".join(str(result[key]) for key in ("policy", "step") if key in result))
     table.add_row("episodes", f"{result['episodes']}, epsilon {result['epsilon']:g}")
     error = result["standard_error"]  # None of a single episode
-    table.add_row("mean", f"{result['mean_return']:.2f}" + (f" ± {error:.2f} (standard error)" if error is not None else ""))
+    spread = "" if error is None else f" ± {error:.2f} (standard error)"
+    table.add_row("mean", f"{result['mean_return']:.2f}{spread}")
     for name in ("median", "iqm", "min", "max"):
         table.add_row(name, f"{result[f'{name}_return']:.2f}")
     if "optimal_fraction" in result:

@@ -18,7 +18,7 @@ from dqn.errors import UserError
 from dqn.events import End, Evaluation, Event, Pause
 from dqn.experiment import build_trainer
 from dqn.files import disk_errors_explained, write_json
-from dqn.interruption import interruptible
+from dqn.interruption import PlayInterruptedError, interruptible
 from dqn.networks.population import member_network
 from dqn.observers.base import Observer
 from dqn.provenance import provenance
@@ -38,7 +38,7 @@ def train(config_values: dict[str, Any], path: Path) -> dict[str, Any]:
     folder = RunFolder(path)
     folder.check_is_new()
     trainer = build_trainer([config])
-    with disk_errors_explained(path):
+    with disk_errors_explained(folder):
         folder.create(config_values, provenance())
         try:
             run = Run(config, config_values, folder, trainer)
@@ -48,7 +48,7 @@ def train(config_values: dict[str, Any], path: Path) -> dict[str, Any]:
         return run.execute()
 
 
-def resume(path: Path, changes: Mapping[str, int]) -> dict[str, Any]:
+def resume(path: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Go on with the run in the folder `path` from its last checkpoint; returns its summary.
 
     Args:
@@ -65,14 +65,14 @@ def resume(path: Path, changes: Mapping[str, int]) -> dict[str, Any]:
     for key, value in changes.items():
         values["trainer"][key.removeprefix("trainer.")] = value
     config = validate(Config, values)
-    state, damages = checkpoint.load_last(folder.checkpoints)
+    state, damages = checkpoint.load_last(folder.checkpoints, str(folder))
     trainer = build_trainer([config])
     trainer.load_state_dict(state["trainer"])
     if trainer.is_over:
         raise UserError(
             "resume", folder, f"is complete after {trainer.steps:,} steps; to go on, give a larger trainer.total_steps"
         )
-    with disk_errors_explained(path):
+    with disk_errors_explained(folder):
         run = Run(config, values, folder, trainer)
         run.load_state_dict(state, damages)
         return run.execute()
@@ -118,8 +118,8 @@ class Run:
                     self._tell(event)
                     if isinstance(event, End):
                         end = event
-            assert end is not None
-            summary = self._conclude(end)
+                assert end is not None
+                summary = self._conclude(end)
             for observer in self._observers:
                 observer.on_run_end(summary, self._folder.path)
             return summary
@@ -152,15 +152,16 @@ class Run:
 
     def _conclude(self, end: End) -> dict[str, Any]:
         """Final evaluation, film, export and summary.json, as far as the way the run ended allows."""
+        trainer = self._trainer
         summary: dict[str, Any] = {
             "name": self._config.name,
             "status": end.status,
             "reason": end.reason,
             "seed": self._config.seed,
-            "steps": self._trainer.steps,
-            "episodes": int(self._trainer.episodes[0]),
-            "frames": self._trainer.steps * self._spec.frames_per_step,
-            "updates": int(self._trainer.updates[0]),
+            "steps": trainer.steps,
+            "episodes": int(trainer.episodes[0]),
+            "frames": trainer.steps * self._spec.frames_per_step,
+            "updates": int(trainer.updates[0]),
             "seconds": round(self._seconds, 3),
             "final_evaluation": None,
             "best_evaluation": self._best_evaluation,
@@ -169,11 +170,16 @@ class Run:
         }
         if end.status != "diverged":
             network, chosen = self._chosen_network()
-            if end.status != "interrupted":
-                device = self._trainer.device
-                summary["final_evaluation"] = chosen | evaluate_network(self._config, network, device)
+            try:
+                final = evaluate_network(self._config, network, trainer.device, lambda: trainer.interrupted)
+                summary["final_evaluation"] = chosen | final
                 if self._config.evaluation.video:
-                    summary["video"] = film_network(self._config, network, self._folder.videos, device)
+                    videos = self._folder.videos
+                    summary["video"] = film_network(
+                        self._config, network, videos, trainer.device, lambda: trainer.interrupted
+                    )
+            except PlayInterruptedError:
+                summary["status"] = "interrupted"
             written = export_network(self._config, network, self._folder.export, chosen)
             summary["export"] = {"files": written["files"], "skipped": written["skipped"]}
         write_json(self._folder.path / "summary.json", summary)

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from dqn.compose import CONF
 from dqn.config import Config
-from dqn.errors import UserError, nearest
+from dqn.errors import UserError
 from dqn.files import write_json, write_text
 from dqn.validation import validate
 
@@ -64,9 +64,8 @@ class RunFolder:
 
     def check_is_run(self, key: str) -> None:
         """Raise a UserError about `key` if this is not a run's folder."""
-        if not self.path.is_dir():
-            near = [str(p) for p in self.path.parent.glob("*")] if self.path.parent.is_dir() else []
-            raise UserError(key, self, f"no such folder; {nearest(str(self.path), near)}" if near else "no such folder")
+        if not self.path.is_dir() or not any(self.path.iterdir()):  # Hydra makes the folder that it is told
+            raise UserError(key, self, "there is no run in this place")
         if not (self.path / "config.yaml").is_file():
             raise UserError(key, self, "is not a run's folder: it has no config.yaml")
 

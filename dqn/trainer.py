@@ -18,6 +18,7 @@ from dqn.envs.stack import ObservationStack
 from dqn.evaluation import Evaluator
 from dqn.events import End, Episode, Evaluation, Event, Learning, Pause
 from dqn.exploration import Policy, Schedule
+from dqn.interruption import PlayInterruptedError
 from dqn.learner import Learner
 from dqn.memory.batch import Batch
 from dqn.memory.stream import Experience
@@ -116,6 +117,7 @@ class Trainer:
         self.best_parameters = torch.empty_like(parts.learner.parameters)
         self._learn_from = parts.traits.warmup_steps.copy()
         self._evaluations = 0
+        self._last_evaluation = 0  # the step of it
         self._in_a_row = np.zeros(self.members, dtype=np.int64)
         self._convergence = Convergence(stop)
         self._probe = ValueProbe()
@@ -155,9 +157,9 @@ class Trainer:
             if ending or _crossed(self.periods.log_steps, before, self.steps):
                 yield from self._report_learning()
             # Also at the end, so that the last network can be the best.
-            if self.periods.evaluation_steps is not None and not self._gone.all() and (
-                ending or _crossed(self.periods.evaluation_steps, before, self.steps)
-            ):
+            period = self.periods.evaluation_steps
+            due = period is not None and (ending or _crossed(period, self._last_evaluation, self.steps) > 0)
+            if due and not self._gone.all():
                 yield from self._evaluate()
             if (self.finished & ~self._gone).any() or _crossed(self.periods.pause_steps, before, self.steps):
                 yield Pause(-1, self.steps)
@@ -290,7 +292,12 @@ class Trainer:
     def _evaluate(self) -> Iterator[Event]:
         probing = self._convergence.settings.max_value_change is not None
         q_function = self.parts.learner.q_values
-        games = self.parts.evaluator(q_function, self._evaluations, self._probe.collect if probing else None)
+        collect = self._probe.collect if probing else None
+        try:
+            games = self.parts.evaluator(q_function, self._evaluations, lambda: self.interrupted, collect)
+        except PlayInterruptedError:
+            return  # still due: a resumed run plays it again
+        self._last_evaluation = self.steps
         changes = self._probe.change(q_function) if probing else None
         self._evaluations += 1
         for m in np.nonzero(~self._gone)[0].tolist():
@@ -356,6 +363,7 @@ class Trainer:
         return {
             "steps": self.steps,
             "evaluations": self._evaluations,
+            "last_evaluation": self._last_evaluation,
             "episodes": self.episodes.tolist(),
             "updates": self.updates.tolist(),
             "best_score": [score if math.isfinite(score) else None for score in self.best_score.tolist()],
@@ -371,7 +379,8 @@ class Trainer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` gave; environments begin new episodes."""
-        self.steps, self._evaluations = state["steps"], state["evaluations"]
+        self.steps = state["steps"]
+        self._evaluations, self._last_evaluation = state["evaluations"], state["last_evaluation"]
         self.episodes[:] = state["episodes"]
         self.updates[:] = state["updates"]
         self.best_score[:] = [-np.inf if score is None else score for score in state["best_score"]]

@@ -1,6 +1,6 @@
 """Export a run's network again, from its last checkpoint.
 
-  python scripts/export.py run=runs/breakout/2026-01-01_12-00-00-seed0 formats=[h5]
+python scripts/export.py run=runs/breakout/2026-01-01_12-00-00-seed0 formats=[h5]
 """
 
 import sys

@@ -82,9 +82,18 @@ def test_no_field_is_dead(make_config, tmp_path, monkeypatch):
 
     for cls in _schema_classes():
         monkeypatch.setattr(cls, "__getattribute__", recording(cls))
-    short = ["trainer.total_steps=60", "memory.warmup_steps=20", "evaluation.every_steps=30", "evaluation.episodes=1",
-             "evaluation.final_episodes=1", "evaluation.num_envs=1", "evaluation.video=false", "trainer.batch_size=2",
-             "export.formats=[]", "memory.capacity_steps=1000"]  # fmt: skip
+    short = [
+        "trainer.total_steps=60",
+        "memory.warmup_steps=20",
+        "evaluation.every_steps=30",
+        "evaluation.episodes=1",
+        "evaluation.final_episodes=1",
+        "evaluation.num_envs=1",
+        "evaluation.video=false",
+        "trainer.batch_size=2",
+        "export.formats=[]",
+        "memory.capacity_steps=1000",
+    ]
     runs = [
         ["experiment=cartpole", "logger=none", "optimizer=sgd", "exploration/schedule=piecewise"],
         ["experiment=cartpole", "logger=[wandb,tensorboard]", "optimizer=rmsprop", "exploration=max_boltzmann"],

@@ -32,9 +32,7 @@ ALL = ("safetensors", "onnx", "pt2", "h5")
 NUM_ACTIONS = 3
 
 
-def make_spec(
-    shape: tuple[int, ...], dtype: str, stack: int = 1, num_states: int | None = None
-) -> EnvironmentSpec:
+def make_spec(shape: tuple[int, ...], dtype: str, stack: int = 1, num_states: int | None = None) -> EnvironmentSpec:
     return EnvironmentSpec(
         frame_shape=shape,
         frame_dtype=dtype,
@@ -99,9 +97,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def export_vector_mlp(folder: Path, formats: tuple[str, ...] = ALL, **changes: object) -> dict[str, object]:
     network = changes.get("network", make_network("mlp on vectors"))
     assert isinstance(network, nn.Module)
-    return export_policy(
-        network, VECTOR, observe(VECTOR, 8, seed=0), folder, formats, {"step": changes.get("step", 1)}
-    )
+    return export_policy(network, VECTOR, observe(VECTOR, 8, seed=0), folder, formats, {"step": changes.get("step", 1)})
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -172,9 +168,7 @@ def test_onnx_names_its_input_and_output_and_leaves_the_batch_open(exported):
     shape = inputs.type.tensor_type.shape.dim
     onnx.checker.check_model(model)
     assert (inputs.name, outputs.name) == ("observation", "q_values")
-    assert inputs.type.tensor_type.elem_type == onnx.helper.np_dtype_to_tensor_dtype(
-        np.dtype(spec.frame_dtype)
-    )
+    assert inputs.type.tensor_type.elem_type == onnx.helper.np_dtype_to_tensor_dtype(np.dtype(spec.frame_dtype))
     assert shape[0].dim_param == "batch"
     assert tuple(dim.dim_value for dim in shape[1:]) == spec.observation_shape
     assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 20)]
@@ -381,9 +375,7 @@ def test_load_policy_refuses_what_is_not_a_whole_export(tmp_path):
         load_policy(tmp_path)
     export_vector_mlp(tmp_path, ("onnx",))
     (tmp_path / "policy.onnx").write_bytes((tmp_path / "policy.onnx").read_bytes()[:-1])
-    with pytest.raises(
-        UserError, match=r"policy\.onnx: missing, or not the file that policy\.json describes"
-    ):
+    with pytest.raises(UserError, match=r"policy\.onnx: missing, or not the file that policy\.json describes"):
         load_policy(tmp_path)
     (tmp_path / "policy.onnx").unlink()
     with pytest.raises(UserError, match=r"policy\.onnx: missing"):

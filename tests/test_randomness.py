@@ -105,9 +105,18 @@ def test_derived_seeds_fit_31_bits_and_use_them() -> None:
 def test_derived_seeds_depend_on_everything_given() -> None:
     """A missing index is not a zero, nor do indices run into each other or into a large seed."""
     arguments = [
-        (0, "a"), (1, "a"), (2**32, "a"), (2**64 + 1, "a"), (0, "b"),
-        (0, "a", 0), (0, "a", 0, 0), (0, "a", 1), (0, "a", 1, 0), (0, "a", 0, 1), (1, "a", 0),
-    ]  # fmt: skip
+        (0, "a"),
+        (1, "a"),
+        (2**32, "a"),
+        (2**64 + 1, "a"),
+        (0, "b"),
+        (0, "a", 0),
+        (0, "a", 0, 0),
+        (0, "a", 1),
+        (0, "a", 1, 0),
+        (0, "a", 0, 1),
+        (1, "a", 0),
+    ]
     seeds = [derive_seed(seed, purpose, *indices) for seed, purpose, *indices in arguments]
     assert len(set(seeds)) == len(arguments)
     assert seeds == [derive_seed(seed, purpose, *indices) for seed, purpose, *indices in arguments]

@@ -74,7 +74,9 @@ def test_members_of_a_population_are_the_runs_they_would_be_alone(make_config, k
             Episode(m, e.step, e.episode_return, e.episode_length) for e in alone if isinstance(e, Episode)
         ]
         for ours, theirs in zip(
-            [e for e in of_member if isinstance(e, Learning)], [e for e in alone if isinstance(e, Learning)], strict=True
+            [e for e in of_member if isinstance(e, Learning)],
+            [e for e in alone if isinstance(e, Learning)],
+            strict=True,
         ):
             assert (ours.step, ours.updates, ours.epsilon) == (theirs.step, theirs.updates, theirs.epsilon)
             if theirs.loss is not None:
@@ -94,8 +96,15 @@ def test_members_differ(make_config):
 
 def test_a_tabular_update_is_the_q_learning_equation(make_config):
     """Every entry after every update, against a Q-learner written out by hand on the same transitions."""
-    config = make_config("experiment=gridworld_q_table", *QUIET, "evaluation.stop.optimal=false", "trainer.total_steps=600",
-                         "evaluation.stop.max_value_change=null", "env.max_steps=25", "env.slip_probability=0.1")  # fmt: skip
+    config = make_config(
+        "experiment=gridworld_q_table",
+        *QUIET,
+        "evaluation.stop.optimal=false",
+        "trainer.total_steps=600",
+        "evaluation.stop.max_value_change=null",
+        "env.max_steps=25",
+        "env.slip_probability=0.1",
+    )
     trainer = build_trainer([config])
     actions = trainer.parts.environment.spec.num_actions
     alpha, gamma = config.optimizer.learning_rate, config.algorithm.discount
@@ -143,8 +152,15 @@ def test_a_tabular_update_is_the_q_learning_equation(make_config):
 
 
 def test_learning_waits_for_warmup_and_then_happens_every_so_many_steps(make_config):
-    config = make_config("experiment=cartpole", *QUIET, "memory.warmup_steps=50", "trainer.learn_every_steps=4",
-                         "trainer.updates_per_learn=3", "trainer.total_steps=100", "env.num_envs=2")  # fmt: skip
+    config = make_config(
+        "experiment=cartpole",
+        *QUIET,
+        "memory.warmup_steps=50",
+        "trainer.learn_every_steps=4",
+        "trainer.updates_per_learn=3",
+        "trainer.total_steps=100",
+        "env.num_envs=2",
+    )
     trainer = build_trainer([config])
     seen = []
     learn = trainer._learn
@@ -156,8 +172,14 @@ def test_learning_waits_for_warmup_and_then_happens_every_so_many_steps(make_con
 
 def test_several_environments_catch_up_on_learning(make_config):
     """8 steps a call and learning every 4 steps: twice a call."""
-    config = make_config("experiment=cartpole", *QUIET, "memory.warmup_steps=80", "trainer.learn_every_steps=4",
-                         "trainer.total_steps=160", "env.num_envs=8")  # fmt: skip
+    config = make_config(
+        "experiment=cartpole",
+        *QUIET,
+        "memory.warmup_steps=80",
+        "trainer.learn_every_steps=4",
+        "trainer.total_steps=160",
+        "env.num_envs=8",
+    )
     trainer = build_trainer([config])
     run(trainer)
     assert trainer.updates.tolist() == [2 * (160 - 80 + 8) // 8]
@@ -195,8 +217,15 @@ def test_epsilon_of_the_blog_decays_after_each_episode(make_config):
 
 
 def test_evaluations_pauses_and_the_best_network(make_config):
-    config = make_config("experiment=cartpole", "logger=none", "trainer.total_steps=2500", "evaluation.every_steps=1000",
-                         "checkpoint.every_steps=700", "evaluation.episodes=3", "evaluation.num_envs=3")  # fmt: skip
+    config = make_config(
+        "experiment=cartpole",
+        "logger=none",
+        "trainer.total_steps=2500",
+        "evaluation.every_steps=1000",
+        "checkpoint.every_steps=700",
+        "evaluation.episodes=3",
+        "evaluation.num_envs=3",
+    )
     trainer = build_trainer([config])
     best, snapshots = -np.inf, {}
     for event in trainer.run():
@@ -218,7 +247,9 @@ def test_evaluations_pauses_and_the_best_network(make_config):
 
 def test_evaluations_do_not_change_training(make_config):
     overrides = ["experiment=cartpole", "logger=none", "trainer.total_steps=1500", "evaluation.episodes=2"]
-    trainers = [build_trainer([make_config(*overrides, f"evaluation.every_steps={every}")]) for every in ("300", "null")]
+    trainers = [
+        build_trainer([make_config(*overrides, f"evaluation.every_steps={every}")]) for every in ("300", "null")
+    ]
     for trainer in trainers:
         run(trainer)
     a, b = (trainer.parts.learner.parameters for trainer in trainers)
@@ -226,8 +257,13 @@ def test_evaluations_do_not_change_training(make_config):
 
 
 def test_a_run_stops_when_its_values_are_still(make_config):
-    config = make_config("experiment=gridworld_q_table", "logger=none", "evaluation.stop.optimal=false",
-                         "evaluation.every_steps=100", "optimizer.learning_rate=1e-9")  # fmt: skip
+    config = make_config(
+        "experiment=gridworld_q_table",
+        "logger=none",
+        "evaluation.stop.optimal=false",
+        "evaluation.every_steps=100",
+        "optimizer.learning_rate=1e-9",
+    )
     trainer = build_trainer([config])
     events = run(trainer)
     end = events[-1]
@@ -250,8 +286,14 @@ def test_an_interrupted_loop_finishes_its_step_and_pauses(make_config):
 
 
 def test_divergence_ends_the_run_before_anything_is_saved(make_config):
-    config = make_config("experiment=cartpole", "logger=none", "optimizer=sgd", "optimizer.learning_rate=1e30",
-                         "optimizer.max_gradient_norm=null", "algorithm/loss=mse")  # fmt: skip
+    config = make_config(
+        "experiment=cartpole",
+        "logger=none",
+        "optimizer=sgd",
+        "optimizer.learning_rate=1e30",
+        "optimizer.max_gradient_norm=null",
+        "algorithm/loss=mse",
+    )
     trainer = build_trainer([config])
     events = run(trainer)
     assert isinstance(events[-1], End)
@@ -269,7 +311,9 @@ def test_a_diverged_member_leaves_the_others_alone(make_config):
     assert [(e.member, e.status) for e in events if isinstance(e, End)] == [(0, "diverged"), (1, "completed")]
     lone = build_trainer([sane])
     run(lone)
-    torch.testing.assert_close(trainer.parts.learner.parameters[1], lone.parts.learner.parameters[0], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        trainer.parts.learner.parameters[1], lone.parts.learner.parameters[0], rtol=1e-5, atol=1e-6
+    )
 
 
 def test_two_runs_of_one_seed_are_the_same_to_the_bit(make_config):

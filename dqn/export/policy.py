@@ -112,9 +112,7 @@ def _difference(name: str, written: Policy, network: nn.Module, observations: np
     difference = float(np.abs(found - expected).max())
     limit = TOLERANCE * max(1.0, float(np.abs(expected).max()))
     if not difference <= limit:  # this way round, NaN is too much as well
-        raise TrainingError(
-            f"{name} differs from its network by {difference:.3g} in a Q-value (> {limit:.3g})"
-        )
+        raise TrainingError(f"{name} differs from its network by {difference:.3g} in a Q-value (> {limit:.3g})")
     return difference
 
 

@@ -52,9 +52,7 @@ class StreamStorage:
         device: where everything is kept.
     """
 
-    def __init__(
-        self, spec: EnvironmentSpec, members: int, num_envs: int, slots: int, device: torch.device
-    ) -> None:
+    def __init__(self, spec: EnvironmentSpec, members: int, num_envs: int, slots: int, device: torch.device) -> None:
         shape = (members, num_envs, slots)
         action_dtype = torch.uint8 if spec.num_actions <= 256 else torch.int32
         self.slots = slots

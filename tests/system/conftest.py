@@ -30,7 +30,9 @@ SHORT = [
 
 def environment() -> dict[str, str]:
     """The user's environment without an account of W&B."""
-    return {key: value for key, value in os.environ.items() if not key.startswith("WANDB")} | {"CUDA_VISIBLE_DEVICES": ""}
+    return {key: value for key, value in os.environ.items() if not key.startswith("WANDB")} | {
+        "CUDA_VISIBLE_DEVICES": ""
+    }
 
 
 @pytest.fixture

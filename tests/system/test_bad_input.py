@@ -18,12 +18,18 @@ MISTAKES = {
     "unknown preset": (["experiment=cartpol"], "experiment=cartpol: no such option; did you mean cartpole?"),
     "unknown group": (["netwrk=mlp"], "netwrk=mlp: no such key; did you mean network?"),
     "no key=value": (["cartpole"], "cannot read the override 'cartpole'; overrides look like key=value"),
-    "key of another option": (["env.game=pong"], "env.game=pong: no such key in this env; it belongs to env=atari"),
+    "key of another option": (
+        ["env.game=pong"],
+        "env.game=pong: no such key in this env; there is one with env=atari or env=",
+    ),
     "needed value": (["env=atari"], "env.game=???: must be given, e.g. env.game=seaquest"),
     "wrong type": (["trainer.batch_size=abc"], "trainer.batch_size=abc: must be a whole number"),
     "out of range": (["algorithm.discount=1.5"], "algorithm.discount=1.5: must be less than or equal to 1"),
     "epsilon above one": (["exploration.schedule.start=2"], "exploration.schedule.start=2.0: is an epsilon"),
-    "no end": (["trainer.total_steps=null"], "trainer.total_steps=None: set this or trainer.total_episodes"),
+    "no end": (
+        ["trainer.total_steps=null", "optimizer/learning_rate_schedule=constant"],
+        "trainer.total_steps=null: set this",
+    ),
     "learning never starts": (["memory.warmup_steps=60000"], "memory.warmup_steps=60000: the run ends at 50000 steps"),
     "no batch to learn from": (
         ["memory.replacement=false", "memory.warmup_steps=10"],
@@ -37,7 +43,7 @@ MISTAKES = {
     "bad map": (["env=gridworld", "env.map=S.X"], "env.map="),
     "too large a memory": (["memory.capacity_steps=1e13"], "memory.capacity_steps=10000000000000: needs"),
     "no such GPU": (["trainer.device=cuda:7"], "trainer.device=cuda:7: CUDA devices here: 0; use auto or cpu"),
-    "no run to resume": (["resume=runs/none"], "resume=runs/none: no such folder"),
+    "no run to resume": (["resume=runs/none"], "resume=runs/none: there is no run in this place"),
 }
 HINTS = {"unknown game": "breakout", "unknown environment": "CartPole-v1"}
 
@@ -100,7 +106,7 @@ def test_folders_that_are_no_runs(shell, tmp_path):
     ("script", "words", "message"),
     [
         ("evaluate", [], "run is missing"),
-        ("evaluate", ["run=nowhere"], "run=nowhere: no such folder"),
+        ("evaluate", ["run=nowhere"], "run=nowhere: there is no run in this place"),
         ("evaluate", ["run=.", "episods=3"], "episods=3: no such option; did you mean episodes?"),
         ("evaluate", ["run=."], "run=.: is not a run's folder: it has no config.yaml"),
         ("export", ["run=.", "formats=[tflite]"], "formats[0]=tflite"),
@@ -130,7 +136,11 @@ def test_a_loss_that_is_no_number(shell, tmp_path):
 def test_files_that_may_not_grow(shell, tmp_path):
     """A limit on file sizes stands in for a full disk where none can be had."""
     limit = 60_000  # bytes: enough for the config, not for a checkpoint
-    done = shell("train", *SHORT, "hydra.run.dir=run", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit,) * 2))
+
+    def set_limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    done = shell("train", *SHORT, "hydra.run.dir=run", preexec_fn=set_limit)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "could not write in run" in done.stderr.splitlines()[-1]

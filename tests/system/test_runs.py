@@ -38,7 +38,9 @@ def test_a_run_and_what_it_leaves(shell, tmp_path):
     played = shell("evaluate", "run=run", "episodes=5", "policy=run/export/policy.h5")
     assert played.returncode == 0, played.stderr
     by_keras = json.loads((run / "evaluation.json").read_text())
-    assert shell("evaluate", "run=run", "episodes=5", f"policy={summary['final_evaluation']['network']}").returncode == 0
+    assert (
+        shell("evaluate", "run=run", "episodes=5", f"policy={summary['final_evaluation']['network']}").returncode == 0
+    )
     by_torch = json.loads((run / "evaluation.json").read_text())
     assert by_keras["returns"] == by_torch["returns"]
     assert len(by_torch["returns"]) == 5
@@ -60,8 +62,16 @@ def test_the_saved_config_runs_again_to_the_same_bytes(shell, tmp_path):
 
 def test_interrupted_and_resumed(shell, tmp_path):
     words = [word for word in SHORT if not word.startswith(("trainer.total_steps", "checkpoint"))]
-    command = [sys.executable, str(ROOT / "scripts" / "train.py"), *words, "trainer.total_steps=100000", "hydra.run.dir=run"]
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    command = [
+        sys.executable,
+        str(ROOT / "scripts" / "train.py"),
+        *words,
+        "trainer.total_steps=100000",
+        "hydra.run.dir=run",
+    ]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     metrics = tmp_path / "run" / "metrics.jsonl"
     deadline = time.monotonic() + 120
     while not (metrics.exists() and metrics.stat().st_size > 0) and time.monotonic() < deadline:
@@ -95,13 +105,23 @@ def test_other_environments_by_overrides_alone(env_id, shell, tmp_path):
 
 
 def test_atari_by_overrides_alone(shell, tmp_path):
-    done = shell("train", *SHORT, "env=atari", "env.game=seaquest", "env.max_frames_per_episode=400", "hydra.run.dir=run")
+    done = shell(
+        "train", *SHORT, "env=atari", "env.game=seaquest", "env.max_frames_per_episode=400", "hydra.run.dir=run"
+    )
     assert done.returncode == 0, done.stderr
 
 
 def test_keras_plays_the_breakout_of_keras_rl(shell, tmp_path):
-    words = ["experiment=breakout_keras_rl", "trainer.total_steps=200", "memory.warmup_steps=100", "memory.capacity_steps=1000",
-             "env.max_frames_per_episode=400", "evaluation.video=false", "export.formats=[h5]", "logger=none"]  # fmt: skip
+    words = [
+        "experiment=breakout_keras_rl",
+        "trainer.total_steps=200",
+        "memory.warmup_steps=100",
+        "memory.capacity_steps=1000",
+        "env.max_frames_per_episode=400",
+        "evaluation.video=false",
+        "export.formats=[h5]",
+        "logger=none",
+    ]
     done = shell("train", *words, "hydra.run.dir=run")
     assert done.returncode == 0, done.stderr
     export = json.loads((tmp_path / "run" / "export" / "policy.json").read_text())
