@@ -30,8 +30,8 @@ def save(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
         values = _take_tensors(state, "", tensors)
         save_file(tensors, beside / _TENSORS)
         sync(beside / _TENSORS)
-        checksum = _sha256(beside / _TENSORS)
-        write_json(beside / _VALUES, {"format": FORMAT, "step": step, "sha256": checksum, "state": values})
+        checksums = {_TENSORS: _sha256(beside / _TENSORS), _VALUES: _sha256_of_values(values)}
+        write_json(beside / _VALUES, {"format": FORMAT, "step": step, "sha256": checksums, "state": values})
         sync(beside)
         shutil.rmtree(place, ignore_errors=True)
         beside.rename(place)
@@ -114,13 +114,16 @@ def load(place: Path) -> dict[str, Any]:
     """
     try:
         record = json.loads((place / _VALUES).read_text(encoding="utf-8"))
-        found, checksum = record["format"], record["sha256"]
+        found, checksums = record["format"], record["sha256"]
+        values_are_whole = _sha256_of_values(record["state"]) == checksums[_VALUES]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"checkpoint {place.name} is damaged ({_VALUES}: {error})") from error
     if found != FORMAT:
         raise ValueError(f"checkpoint {place.name} has format {found}; this version reads {FORMAT}")
+    if not values_are_whole:
+        raise ValueError(f"checkpoint {place.name} is damaged ({_VALUES} does not match its checksum)")
     try:
-        if _sha256(place / _TENSORS) != checksum:
+        if _sha256(place / _TENSORS) != checksums[_TENSORS]:
             raise ValueError(f"checkpoint {place.name} is damaged ({_TENSORS} does not match its checksum)")
     except OSError as error:
         raise ValueError(f"checkpoint {place.name} is damaged ({_TENSORS}: {error.strerror})") from error
@@ -144,6 +147,10 @@ def _put_tensors(state: Any, path: str, tensors: dict[str, Tensor]) -> Any:
             return tensors[path]
         return {key: _put_tensors(value, f"{path}/{key}" if path else key, tensors) for key, value in state.items()}
     return state
+
+
+def _sha256_of_values(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

@@ -9,8 +9,11 @@ from __future__ import annotations
 import importlib.util
 import math
 
+import torch
+
 from dqn.config import (
     Config,
+    LinearConfig,
     PiecewiseConfig,
     ScheduleConfig,
 )
@@ -79,6 +82,9 @@ def _check_schedules(config: Config) -> None:
 
 
 def _check_schedule(key: str, schedule: ScheduleConfig) -> None:
+    if isinstance(schedule, LinearConfig) and schedule.duration_steps is None:
+        advice = "a line over the whole run needs trainer.total_steps; give a number, or choose a constant schedule"
+        raise UserError(f"{key}.duration_steps", None, advice)
     if not isinstance(schedule, PiecewiseConfig):
         return
     if len(schedule.steps) != len(schedule.values):
@@ -106,8 +112,6 @@ def _check_evaluation(config: Config) -> None:
 def _check_device(key: str, name: str) -> None:
     if not name.startswith("cuda"):
         return
-    import torch
-
     index = int(name.partition(":")[2] or 0)
     if index >= torch.cuda.device_count():
         raise UserError(key, name, f"CUDA devices here: {torch.cuda.device_count()}; use auto or cpu")
@@ -131,7 +135,8 @@ def _check_memory_fits(config: Config, spec: EnvironmentSpec) -> None:
     item = {"uint8": 1, "float32": 4, "int64": 8}[spec.frame_dtype]
     needed = steps * (math.prod(spec.frame_shape) * item + 18)
     installed = installed_memory()
-    on_gpu = config.trainer.device.startswith("cuda")
+    device = config.trainer.device if config.memory.device == "auto" else config.memory.device
+    on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
     if installed is not None and needed > installed and not on_gpu:
         raise UserError(
             "memory.capacity_steps",

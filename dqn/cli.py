@@ -38,12 +38,12 @@ def train_command() -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from dqn.compose import CONF, explain, register_resolvers
+    from dqn.compose import CONF, explain, register_resolvers, with_free_keys
 
     # Errors come to us as they are; Hydra would print them and exit.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     register_resolvers()
-    sys.argv = _with_absolute_config_path(sys.argv)
+    sys.argv = with_free_keys(_with_absolute_config_path(sys.argv))
     statuses = [0]
     errors: list[Exception] = []
 
@@ -86,7 +86,7 @@ def _train_composed(config: Any) -> dict[str, Any]:
         from dqn import run  # with torch: only now that the config has composed
 
         new = values["resume"] is None
-        summary = run.train(values, path) if new else run.resume(path, _changes(overrides))
+        summary = run.train(values, path) if new else run.resume(path, _changes(overrides, values["trainer"]))
     except UserError:
         _remove_if_empty(path)
         raise
@@ -94,7 +94,7 @@ def _train_composed(config: Any) -> dict[str, Any]:
     return summary
 
 
-def _changes(overrides: list[str]) -> dict[str, str]:
+def _changes(overrides: list[str], trainer: dict[str, Any]) -> dict[str, int | None]:
     """What a resumed run changes: its length and nothing else."""
     changes = {}
     for override in overrides:
@@ -103,13 +103,14 @@ def _changes(overrides: list[str]) -> dict[str, str]:
             continue
         if key not in _LENGTHS:
             raise UserError(key, value, f"a resumed run keeps its config; only {' and '.join(_LENGTHS)} may be given")
-        changes[key] = value
+        changes[key] = trainer[key.partition(".")[2]]
     return changes
 
 
 def _remove_if_empty(path: Path) -> None:
-    """Take back the folder that Hydra made, and its parents as far as they are empty."""
-    for folder in (path, *path.parents[:2]):
+    """Take back the folder that Hydra made, and where it is one of ours the empty ones around it."""
+    ours = path.is_relative_to(Path("runs").absolute())
+    for folder in (path, *path.parents[:2]) if ours else (path,):
         try:
             folder.rmdir()
         except OSError:

@@ -88,7 +88,12 @@ _EXAMPLES = {"env.game": "seaquest", "env.id": "Acrobot-v1"}
 def _compose(overrides: Sequence[str]) -> DictConfig:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", overrides=list(overrides))
+        return compose("config", overrides=with_free_keys(overrides))
+
+
+def with_free_keys(words: Sequence[str]) -> list[str]:
+    """The words of a command line; keys of groups that may hold any key get the ++ that Hydra wants for new ones."""
+    return [f"++{word}" if word.startswith(("env.kwargs.", "evaluation.env.")) else word for word in words]
 
 
 def explain(error: Exception, overrides: Sequence[str]) -> UserError:

@@ -154,7 +154,7 @@ class LinearConfig:
     start: Annotated[NonNegativeFloat, TRAIT]
     end: Annotated[NonNegativeFloat, TRAIT]
     delay_steps: Annotated[NonNegative, TRAIT]
-    duration_steps: Annotated[Positive, TRAIT]
+    duration_steps: Annotated[Positive | None, TRAIT]
 
 
 @dataclass(config=_STRICT, frozen=True)
@@ -235,15 +235,22 @@ class NoTargetConfig:
 
 
 @dataclass(config=_STRICT, frozen=True)
-class PeriodicTargetConfig:
-    """conf/target/hard.yaml and polyak.yaml."""
+class HardTargetConfig:
+    """conf/target/hard.yaml."""
 
-    kind: Literal["periodic"]
+    kind: Literal["hard"]
     period_steps: Annotated[Positive, TRAIT]
+
+
+@dataclass(config=_STRICT, frozen=True)
+class PolyakTargetConfig:
+    """conf/target/polyak.yaml."""
+
+    kind: Literal["polyak"]
     rate: Annotated[float, Field(gt=0, le=1), TRAIT]
 
 
-TargetConfig = Annotated[NoTargetConfig | PeriodicTargetConfig, Field(discriminator="kind")]
+TargetConfig = Annotated[NoTargetConfig | HardTargetConfig | PolyakTargetConfig, Field(discriminator="kind")]
 
 
 @dataclass(config=_STRICT, frozen=True)
@@ -267,11 +274,20 @@ class AdamConfig(OptimizerConfig):
 
 @dataclass(config=_STRICT, frozen=True)
 class RMSPropConfig(OptimizerConfig):
-    """conf/optimizer/rmsprop.yaml and rmsprop_centered.yaml."""
+    """conf/optimizer/rmsprop.yaml."""
 
-    kind: Literal["rmsprop", "rmsprop_centered"]
+    kind: Literal["rmsprop"]
     decay: Annotated[Decay, TRAIT]
     epsilon: Annotated[PositiveFloat, TRAIT]
+
+
+@dataclass(config=_STRICT, frozen=True)
+class CenteredRMSPropConfig(OptimizerConfig):
+    """conf/optimizer/rmsprop_centered.yaml."""
+
+    kind: Literal["rmsprop_centered"]
+    decay: Annotated[Decay, TRAIT]
+    epsilon_in_root: Annotated[PositiveFloat, TRAIT]
 
 
 @dataclass(config=_STRICT, frozen=True)
@@ -282,7 +298,9 @@ class SGDConfig(OptimizerConfig):
     momentum: Annotated[Decay, TRAIT]
 
 
-AnyOptimizerConfig = Annotated[AdamConfig | RMSPropConfig | SGDConfig, Field(discriminator="kind")]
+AnyOptimizerConfig = Annotated[
+    AdamConfig | RMSPropConfig | CenteredRMSPropConfig | SGDConfig, Field(discriminator="kind")
+]
 
 
 @dataclass(config=_STRICT, frozen=True)

@@ -24,6 +24,7 @@ from dqn.config import (
     AdamConfig,
     AtariConfig,
     BoltzmannConfig,
+    CenteredRMSPropConfig,
     CNNConfig,
     Config,
     ConstantConfig,
@@ -32,12 +33,13 @@ from dqn.config import (
     ExponentialConfig,
     GridWorldConfig,
     GymnasiumConfig,
+    HardTargetConfig,
     HuberConfig,
     LinearConfig,
     MaxBoltzmannConfig,
     MLPConfig,
-    PeriodicTargetConfig,
     PiecewiseConfig,
+    PolyakTargetConfig,
     RMSPropConfig,
     ScheduleConfig,
     SGDConfig,
@@ -70,6 +72,7 @@ def build_trainer(configs: Sequence[Config]) -> Trainer:
     environment = make_environment(first.env, len(configs), threads)
     spec = environment.spec
     check_fit(first, spec)
+    _check_evaluation_environment(first, spec)
 
     discount = _trait([c.algorithm.discount for c in configs], device)
     template = make_network(first, spec)
@@ -147,7 +150,7 @@ def make_environment(config: EnvConfig, members: int, threads: int, render: bool
         from dqn.envs.gridworld import GRID_WORLD_ID
 
         kwargs = {k: v for k, v in asdict(config).items() if k not in ("kind", "num_envs")}
-        return GymnasiumEnvironment(GRID_WORLD_ID, num_envs, kwargs, render=render)
+        return GymnasiumEnvironment(GRID_WORLD_ID, num_envs, kwargs, members=members, render=render)
     assert isinstance(config, GymnasiumConfig)
     return GymnasiumEnvironment(config.id, num_envs, config.kwargs, config.max_steps, render=render)
 
@@ -168,6 +171,16 @@ def make_evaluation_environment(config: Config, members: int, num_envs: int, ren
     """Environments for evaluations, `num_envs` for each member."""
     env_config = replace(evaluation_env_config(config), num_envs=num_envs)
     return make_environment(env_config, members, config.trainer.threads or os.cpu_count() or 1, render)
+
+
+def _check_evaluation_environment(config: Config, spec: EnvironmentSpec) -> None:
+    """Raise a UserError if evaluations would observe or act otherwise than training."""
+    environment = make_evaluation_environment(config, 1, 1)
+    environment.close()
+    for name in ("observation_shape", "frame_dtype", "num_states", "num_actions"):
+        here, there = getattr(spec, name), getattr(environment.spec, name)
+        if here != there:
+            raise UserError("evaluation.env", config.evaluation.env, f"changes {name} from {here} to {there}")
 
 
 # --- networks ---
@@ -228,17 +241,21 @@ def _make_optimizer(configs: Sequence[Config], device: torch.device) -> optim.Op
     if isinstance(kind, AdamConfig):
         return optim.Adam(trait("beta1"), trait("beta2"), trait("epsilon"))
     if isinstance(kind, RMSPropConfig):
-        rule = optim.CenteredRMSProp if kind.kind == "rmsprop_centered" else optim.RMSProp
-        return rule(trait("decay"), trait("epsilon"))
+        return optim.RMSProp(trait("decay"), trait("epsilon"))
+    if isinstance(kind, CenteredRMSPropConfig):
+        return optim.CenteredRMSProp(trait("decay"), trait("epsilon_in_root"))
     assert isinstance(kind, SGDConfig)
     return optim.SGD(trait("momentum"))
 
 
 def _make_target_rule(configs: Sequence[Config], device: torch.device) -> TargetRule:
-    targets = [c.target for c in configs if isinstance(c.target, PeriodicTargetConfig)]
-    if not targets:
-        return NoTarget()
-    return PeriodicTarget(tuple(t.period_steps for t in targets), _field(targets, "rate", device))
+    targets = [c.target for c in configs]
+    if isinstance(targets[0], HardTargetConfig):
+        periods = tuple(t.period_steps for t in targets if isinstance(t, HardTargetConfig))
+        return PeriodicTarget(periods, _trait([1.0] * len(targets), device))
+    if isinstance(targets[0], PolyakTargetConfig):
+        return PeriodicTarget((1,) * len(targets), _field(targets, "rate", device))
+    return NoTarget()
 
 
 def _make_exploration(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -55,9 +56,9 @@ class Learner:
         self._optimizer = optimizer
         self._target_rule = target_rule
         self._max_gradient_norm = max_gradient_norm
-        self._autocast = torch.autocast(
-            parameters.device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16
-        )
+        self._autocast: AbstractContextManager[object] = nullcontext()
+        if precision == torch.bfloat16:
+            self._autocast = torch.autocast(parameters.device.type, dtype=torch.bfloat16)
         self._optimizer_state = optimizer.init(parameters)
 
     @torch.no_grad()

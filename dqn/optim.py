@@ -47,7 +47,7 @@ class SGD:
 
 @dataclass(frozen=True)
 class RMSProp:
-    """RMSProp with epsilon outside the root, as PyTorch and Keras have it."""
+    """RMSProp with epsilon outside the root, as PyTorch and Keras 2 have it."""
 
     decay: Tensor
     epsilon: Tensor

@@ -89,8 +89,8 @@ def evaluate_run(options: EvaluateOptions) -> None:
         if options.video or options.show:
             result["video"] = _perform(options, folder, config, q_function, epsilon)
         write_json(folder.path / "evaluation.json", {**result, "returns": played.returns, "lengths": played.lengths})
-    _print(result, folder)
-    _draw_path(folder, config, q_function)
+        _print(result, folder)
+        _draw_path(folder, config, q_function)
 
 
 def export_run(options: ExportOptions) -> None:

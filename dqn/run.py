@@ -23,6 +23,7 @@ from dqn.networks.population import member_network
 from dqn.observers.base import Observer
 from dqn.provenance import provenance
 from dqn.run_folder import RunFolder
+from dqn.terminal import say
 from dqn.trainer import Trainer
 from dqn.validation import validate
 
@@ -62,19 +63,23 @@ def resume(path: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
     folder = RunFolder(path)
     folder.check_is_run("resume")
     values = copy.deepcopy(folder.read_config())
+    rate_schedule = values["optimizer"]["learning_rate_schedule"]
+    if rate_schedule.get("duration_steps") == values["trainer"]["total_steps"]:  # it spans the run, and still shall
+        rate_schedule["duration_steps"] = changes.get("trainer.total_steps", rate_schedule.get("duration_steps"))
     for key, value in changes.items():
         values["trainer"][key.removeprefix("trainer.")] = value
     config = validate(Config, values)
     state, damages = checkpoint.load_last(folder.checkpoints, str(folder))
     trainer = build_trainer([config])
     trainer.load_state_dict(state["trainer"])
-    if trainer.is_over:
+    if trainer.is_over and not folder.was_interrupted:
         raise UserError(
             "resume", folder, f"is complete after {trainer.steps:,} steps; to go on, give a larger trainer.total_steps"
         )
     with disk_errors_explained(folder):
         run = Run(config, values, folder, trainer)
         run.load_state_dict(state, damages)
+        folder.write_config(values)
         return run.execute()
 
 
@@ -98,8 +103,6 @@ class Run:
 
     def load_state_dict(self, state: dict[str, Any], notes: Sequence[str]) -> None:
         """Take over a checkpoint's state; the trainer has taken over its own."""
-        from dqn.terminal import say
-
         self._best_evaluation = state["best_evaluation"]
         self._seconds_before = state["seconds"]
         for observer in self._observers:
@@ -170,20 +173,26 @@ class Run:
         }
         if end.status != "diverged":
             network, chosen = self._chosen_network()
+            written = export_network(self._config, network, self._folder.export, chosen)
+            summary["export"] = {"files": written["files"], "skipped": written["skipped"]}
             try:
                 final = evaluate_network(self._config, network, trainer.device, lambda: trainer.interrupted)
                 summary["final_evaluation"] = chosen | final
                 if self._config.evaluation.video:
-                    videos = self._folder.videos
-                    summary["video"] = film_network(
-                        self._config, network, videos, trainer.device, lambda: trainer.interrupted
-                    )
+                    summary["video"] = self._film(network)
             except PlayInterruptedError:
                 summary["status"] = "interrupted"
-            written = export_network(self._config, network, self._folder.export, chosen)
-            summary["export"] = {"files": written["files"], "skipped": written["skipped"]}
         write_json(self._folder.path / "summary.json", summary)
         return summary
+
+    def _film(self, network: nn.Module) -> list[str] | None:
+        """Film the network; a film that cannot be made costs nothing but itself."""
+        trainer = self._trainer
+        try:
+            return film_network(self._config, network, self._folder.videos, trainer.device, lambda: trainer.interrupted)
+        except UserError as error:
+            say(f"no film: {error}")
+            return None
 
     def _chosen_network(self) -> tuple[nn.Module, dict[str, Any]]:
         """The network to export, and which it is; without an evaluation the last is all there is."""

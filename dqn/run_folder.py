@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +73,21 @@ class RunFolder:
     def create(self, config: dict[str, Any], provenance: dict[str, Any]) -> None:
         """Make the folder with config.yaml and provenance.json."""
         self.path.mkdir(parents=True, exist_ok=True)
+        self.write_config(config)
+        write_json(self.path / "provenance.json", provenance)
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Write config.yaml."""
         hydra = OmegaConf.to_yaml(OmegaConf.create({"hydra": OmegaConf.load(CONF / "config.yaml").hydra}))
         resolved = OmegaConf.to_yaml(OmegaConf.create(config))
         header = _HEADER.format(folder=self.path.absolute())
         write_text(self.path / "config.yaml", f"{header}\n{hydra}\n{resolved}")
-        write_json(self.path / "provenance.json", provenance)
+
+    @property
+    def was_interrupted(self) -> bool:
+        """Whether the run's summary says so."""
+        summary = self.path / "summary.json"
+        return summary.is_file() and json.loads(summary.read_text(encoding="utf-8"))["status"] == "interrupted"
 
     def read_config(self) -> dict[str, Any]:
         """The run's config, as plain nested values."""

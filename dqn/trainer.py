@@ -81,6 +81,11 @@ class _Averages:
         self.sums += new if active is None else torch.where(active, new, 0.0)
         self.counts += 1 if active is None else active
 
+    def are_finite(self) -> list[bool]:
+        """Whether every value of each member was a number: one that was none spoils its sum for good."""
+        finite: list[bool] = torch.isfinite(self.sums).all(0).tolist()
+        return finite
+
     def take(self) -> tuple[list[int], list[list[float]]]:
         """Counts (M) and means (M x 4) since the last take."""
         counts = self.counts.tolist()
@@ -122,7 +127,6 @@ class Trainer:
         self._convergence = Convergence(stop)
         self._probe = ValueProbe()
         self._averages = _Averages(self.members, self.device)
-        self._nonfinite_update = torch.full((self.members,), -1, dtype=torch.int64, device=self.device)
         self._returns, self._lengths = np.zeros(shape), np.zeros(shape, dtype=np.int64)
         self._stack = ObservationStack(parts.environment.spec, self.members, self.num_envs, self.device)
         self._started = False
@@ -145,8 +149,8 @@ class Trainer:
                 stop_at = min(stop_at, self.settings.total_steps)
             while self.steps < stop_at and not self.interrupted and not self.finished.all():
                 yield from self._step()
-            yield from self._end_diverged()
-            if self.interrupted:
+            yield from self._end_diverged(before)
+            if self.interrupted and not self._gone.all():
                 yield Pause(-1, self.steps)
                 self._finish(~self.finished, "interrupted", "stopped by a signal")
                 yield from self._end_finished()
@@ -154,12 +158,12 @@ class Trainer:
             if self.settings.total_steps is not None and self.steps >= self.settings.total_steps:
                 self._finish(~self.finished, "completed", f"{self.steps:,} steps")
             ending = bool((self.finished & ~self._gone).any())
-            if ending or _crossed(self.periods.log_steps, before, self.steps):
+            if self.steps > before and (ending or _crossed(self.periods.log_steps, before, self.steps)):
                 yield from self._report_learning()
             # Also at the end, so that the last network can be the best.
             period = self.periods.evaluation_steps
             due = period is not None and (ending or _crossed(period, self._last_evaluation, self.steps) > 0)
-            if due and not self._gone.all():
+            if due and self._last_evaluation < self.steps and not self._gone.all():
                 yield from self._evaluate()
             if (self.finished & ~self._gone).any() or _crossed(self.periods.pause_steps, before, self.steps):
                 yield Pause(-1, self.steps)
@@ -241,19 +245,16 @@ class Trainer:
 
     def _learn(self, times: Array, call: int) -> None:
         """Let each member learn as often as `times` (M,) says."""
-        rate = self.parts.traits.learning_rate * self._value_of(self.parts.learning_rate_schedule)
+        schedule = self.parts.learning_rate_schedule
+        rate = (self.parts.traits.learning_rate * self._value_of(schedule)).to(torch.float32)
         counts = times * self.settings.updates_per_learn
         for k in range(int(counts.max())):
             learns = counts > k
             active = None if learns.all() else torch.from_numpy(learns).to(self.device)
             draws = self._sampling_draws.at(call * self._updates_per_call + k)
             batch = Batch(*(tensor.to(self.device) for tensor in self.parts.memory.sample(draws)))
-            metrics = self.parts.learner.update(batch, rate.to(torch.float32), active)
+            self._averages.add(self.parts.learner.update(batch, rate, active), active)
             self.updates += learns
-            self._averages.add(metrics, active)
-            broken = ~torch.isfinite(metrics.loss + metrics.gradient_norm) & (self._nonfinite_update < 0)
-            broken = broken if active is None else broken & active
-            self._nonfinite_update += broken * (torch.from_numpy(self.updates).to(self.device) + 1)
 
     @property
     def is_over(self) -> bool:
@@ -322,13 +323,14 @@ class Trainer:
             if reason and not self.finished[m]:
                 self._finish(np.arange(self.members) == m, "converged", reason)
 
-    def _end_diverged(self) -> Iterator[Event]:
+    def _end_diverged(self, steps_before: int) -> Iterator[Event]:
         """End members whose loss has stopped being a number; nothing is saved or evaluated after that."""
-        for m, update in enumerate(self._nonfinite_update.tolist()):
-            if update >= 0 and not self.finished[m]:
+        parameters = torch.isfinite(self.parts.learner.parameters).all(1).tolist()
+        for m, losses in enumerate(self._averages.are_finite()):
+            if not (losses and parameters[m]) and not self._gone[m]:
                 reason = (
-                    f"the loss stopped being a finite number at update {update:,}, by step {self.steps:,}; a lower "
-                    "optimizer.learning_rate, algorithm/loss=huber or optimizer.max_gradient_norm=10 may help"
+                    f"the loss stopped being a finite number between steps {steps_before:,} and {self.steps:,}; "
+                    "a lower optimizer.learning_rate, algorithm/loss=huber or optimizer.max_gradient_norm=10 may help"
                 )
                 self._finish(np.arange(self.members) == m, "diverged", reason)
                 yield from self._end_finished(only=m)
@@ -389,7 +391,7 @@ class Trainer:
         self.best_parameters.copy_(state["best_parameters"])
         self._averages.sums.copy_(state["average_sums"])
         self._averages.counts.copy_(state["average_counts"])
-        self._probe.load_state_dict(state["probe"])
+        self._probe.load_state_dict({name: tensor.to(self.device) for name, tensor in state["probe"].items()})
         self.parts.learner.load_state_dict(state["learner"])
         if state["memory"]:
             self.parts.memory.load_state_dict(state["memory"])

@@ -298,7 +298,7 @@ def test_divergence_ends_the_run_before_anything_is_saved(make_config):
     events = run(trainer)
     assert isinstance(events[-1], End)
     assert events[-1].status == "diverged"
-    assert "update" in events[-1].reason
+    assert "between steps 1,000 and 2,000" in events[-1].reason
     assert not [e for e in events if isinstance(e, (Pause, Evaluation))]
 
 

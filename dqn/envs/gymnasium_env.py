@@ -28,6 +28,7 @@ class GymnasiumEnvironment:
         num_envs: N.
         kwargs: for the environment's constructor.
         max_steps: time limit in steps in place of the registered one; None keeps that.
+        members: of the population that shares the N environments.
         render: whether environment 0 is to be drawn.
 
     Raises:
@@ -41,6 +42,7 @@ class GymnasiumEnvironment:
         num_envs: int,
         kwargs: Mapping[str, Any],
         max_steps: int | None = None,
+        members: int = 1,
         render: bool = False,
     ) -> None:
         def make(render_mode: str | None) -> Callable[[], gymnasium.Env[Any, Any]]:
@@ -74,7 +76,7 @@ class GymnasiumEnvironment:
         self._was_ended = np.zeros(num_envs, dtype=np.bool_)
         for index, env in enumerate(self.unwrapped):
             if hasattr(env, "share_starts"):
-                env.share_starts(index, num_envs)
+                env.share_starts(index % (num_envs // members), num_envs // members)
 
     @property
     def unwrapped(self) -> list[gymnasium.Env[Any, Any]]:

@@ -8,6 +8,7 @@ transition. Stacks and next observations are rebuilt on reading; no stack reache
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -119,7 +120,8 @@ class StreamStorage:
         written = min(int(self._calls) + 1, self.slots)
         return {
             "calls": self._calls,
-            "frames": self._frames[:, :, :written],
+            # Apart, each is one piece of memory, which a checkpoint can write without a copy.
+            **{f"frames.{m}.{e}": ring[:written] for m, e, ring in self._frame_rings()},
             "actions": self._actions[:, :, :written],
             "rewards": self._rewards[:, :, :written],
             "flags": self._flags[:, :, :written],
@@ -127,8 +129,16 @@ class StreamStorage:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over what `state_dict` gave."""
-        written = state["frames"].shape[2]
+        written = state["flags"].shape[2]
         self._calls.copy_(state["calls"])
         self._flags.fill_(_RESET)
-        for name in ("frames", "actions", "rewards", "flags"):
+        for name in ("actions", "rewards", "flags"):
             getattr(self, f"_{name}")[:, :, :written].copy_(state[name])
+        for m, e, ring in self._frame_rings():
+            ring[:written].copy_(state[f"frames.{m}.{e}"])
+
+    def _frame_rings(self) -> Iterator[tuple[int, int, Tensor]]:
+        """Each member's each environment's frames, (slots, *frame)."""
+        for m, member in enumerate(self._frames):
+            for e, ring in enumerate(member):
+                yield m, e, ring

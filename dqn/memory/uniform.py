@@ -112,10 +112,12 @@ class UniformMemory:
         }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over what `state_dict` gave."""
-        self._queue.copy_(state["queue"])
+        """Take over what `state_dict` gave; of a smaller memory too, if that was never full."""
+        slots, old_slots = self._storage.slots, state["joined_by_slot"].shape[1]
+        queue = state["queue"][:, :-1]
+        self._queue[:, : queue.shape[1]] = queue // old_slots * slots + queue % old_slots
         self._joined.copy_(state["joined"])
-        self._joined_by_slot.copy_(state["joined_by_slot"])
+        self._joined_by_slot[:, :old_slots] = state["joined_by_slot"]
         prefix = "stream."
         stream = {name[len(prefix) :]: tensor for name, tensor in state.items() if name.startswith(prefix)}
         self._storage.load_state_dict(stream)

@@ -94,10 +94,12 @@ def _contents(folder: Path) -> str:
 
 def _commands(summary: Mapping[str, Any], folder: Path) -> Iterator[str]:
     run = _override_value(shown(folder))
-    runs = _override_value(shown(folder.parent / "*"))
+    beside = shown(folder.parent / "*")
+    runs = _override_value(f"./{beside}" if beside == "*" else beside)  # a bare star is YAML's, not a glob
     if summary["status"] == "interrupted":
         yield f"python scripts/train.py resume={shlex.quote(run)}"
-    yield f"python scripts/evaluate.py run={shlex.quote(run)} video=true"
+    if summary["export"] is not None:
+        yield f"python scripts/evaluate.py run={shlex.quote(run)} video=true"
     yield f"python scripts/compare.py runs={shlex.quote(f'[{runs}]')}"
 
 
