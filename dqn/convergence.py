@@ -79,4 +79,6 @@ class Convergence:
             "every episode optimal" if stop.optimal else "",
             f"values moved by at most {stop.max_value_change:g}" if stop.max_value_change is not None else "",
         ]
-        return f"{' and '.join(filter(None, criteria))} in {evaluations_in_a_row} evaluations in a row"
+        count = evaluations_in_a_row
+        times = "one evaluation" if count == 1 else f"{count} evaluations in a row"
+        return f"{' and '.join(filter(None, criteria))} in {times}"
