@@ -100,7 +100,7 @@ def test_no_field_is_dead(make_config, tmp_path, monkeypatch):
         ["experiment=cartpole", "logger=none", "algorithm/loss=mse", "exploration=boltzmann", "target=none"],
         ["experiment=cartpole_blog", "logger=none", "env.max_steps=20"],
         ["experiment=gridworld_q_table", "logger=none", "exploration=greedy"],
-        ["experiment=pong", "logger=none", "env.max_frames_per_episode=100"],
+        ["experiment=pong", "logger=none", "env.max_frames_per_episode=100", "optimizer=rmsprop_centered"],
         ["experiment=cartpole", "logger=none", "exploration/schedule=constant", "exploration.schedule.value=0.5"],
     ]
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -120,11 +120,11 @@ def test_check_names_the_key(make_config):
 
 
 def test_a_presets_values_follow_only_where_they_fit(make_config):
-    """The preset of cartpole sets target.period_steps and two values of a linear schedule."""
-    config = make_config("experiment=cartpole", "target=none", "exploration/schedule=exponential")
-    assert dataclasses.asdict(config.target) == {"kind": "none"}
-    assert config.exploration.schedule.end == 0.04  # both schedules have an end
-    with pytest.raises(UserError, match=r"target\.period_steps=5: no such key where target\.kind=none"):
-        make_config("experiment=cartpole", "target=none", "target.period_steps=5")
+    """The preset of cartpole sets target.rate and two values of a linear schedule."""
+    config = make_config("experiment=cartpole", "target=hard", "exploration/schedule=exponential")
+    assert dataclasses.asdict(config.target) == {"kind": "hard", "period_steps": 500}
+    assert config.exploration.schedule.end == 0.05  # both schedules have an end
+    with pytest.raises(UserError, match=r"target\.rate=0\.5: no such key where target\.kind=none"):
+        make_config("experiment=cartpole", "target=none", "target.rate=0.5")
     with pytest.raises(UserError, match=r"target\.perod_steps=5: no such key"):
         make_config("experiment=cartpole", "target=none", "+target.perod_steps=5")

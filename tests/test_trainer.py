@@ -13,6 +13,22 @@ from dqn.experiment import build_trainer
 from dqn.memory.stream import Experience
 from dqn.trainer import Trainer
 
+# A plain CartPole run, whatever the preset's own settings are.
+PLAIN = (
+    "experiment=cartpole",
+    "env.num_envs=1",
+    "memory.warmup_steps=1000",
+    "target=hard",
+    "target.period_steps=200",
+    "optimizer.learning_rate=1e-3",
+    "algorithm=dqn",
+    "trainer.learn_every_steps=2",
+    "trainer.updates_per_learn=1",
+    "trainer.batch_size=16",
+    "evaluation.episodes=2",
+    "evaluation.num_envs=2",
+    "evaluation.stop.mean_return=null",
+)
 QUIET = ("logger=none", "evaluation.every_steps=null", "checkpoint.every_steps=null")
 
 
@@ -34,8 +50,8 @@ TRAITS = [
         "exploration.schedule.start=0.7 trainer.terminal_reward=-5"
     ),
     (
-        "seed=3 optimizer.learning_rate=1e-4 algorithm.discount=0.5 memory.warmup_steps=20 target.period_steps=1 "
-        "target.rate=0.1 exploration.schedule.duration_steps=50 algorithm.loss.threshold=0.2"
+        "seed=3 optimizer.learning_rate=1e-4 algorithm.discount=0.5 memory.warmup_steps=20 target.period_steps=11 "
+        "exploration.schedule.duration_steps=50 algorithm.loss.threshold=0.2"
     ),
 ]
 KINDS = {
@@ -53,7 +69,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_members_of_a_population_are_the_runs_they_would_be_alone(make_config, kind):
-    shared = ["experiment=cartpole", *QUIET, "memory.replacement=false", "trainer.batch_size=8", *KINDS[kind]]
+    shared = [*PLAIN, *QUIET, "memory.replacement=false", "trainer.batch_size=8", *KINDS[kind]]
     shared += ["trainer.log_every_steps=40", "network.hidden_sizes=[16, 8]"]
     configs = [make_config(*shared, *traits.split()) for traits in TRAITS]
     population = build_trainer(configs)
@@ -85,7 +101,7 @@ def test_members_of_a_population_are_the_runs_they_would_be_alone(make_config, k
 
 
 def test_members_differ(make_config):
-    configs = [make_config("experiment=cartpole", *QUIET, "trainer.total_steps=1100", f"seed={s}") for s in (0, 1)]
+    configs = [make_config(*PLAIN, *QUIET, "trainer.total_steps=1100", f"seed={s}") for s in (0, 1)]
     trainer = build_trainer(configs)
     run(trainer)
     assert not torch.allclose(trainer.parts.learner.parameters[0], trainer.parts.learner.parameters[1], atol=1e-2)
@@ -153,7 +169,7 @@ def test_a_tabular_update_is_the_q_learning_equation(make_config):
 
 def test_learning_waits_for_warmup_and_then_happens_every_so_many_steps(make_config):
     config = make_config(
-        "experiment=cartpole",
+        *PLAIN,
         *QUIET,
         "memory.warmup_steps=50",
         "trainer.learn_every_steps=4",
@@ -173,7 +189,7 @@ def test_learning_waits_for_warmup_and_then_happens_every_so_many_steps(make_con
 def test_several_environments_catch_up_on_learning(make_config):
     """8 steps a call and learning every 4 steps: twice a call."""
     config = make_config(
-        "experiment=cartpole",
+        *PLAIN,
         *QUIET,
         "memory.warmup_steps=80",
         "trainer.learn_every_steps=4",
@@ -218,7 +234,7 @@ def test_epsilon_of_the_blog_decays_after_each_episode(make_config):
 
 def test_evaluations_pauses_and_the_best_network(make_config):
     config = make_config(
-        "experiment=cartpole",
+        *PLAIN,
         "logger=none",
         "trainer.total_steps=2500",
         "evaluation.every_steps=1000",
@@ -246,7 +262,7 @@ def test_evaluations_pauses_and_the_best_network(make_config):
 
 
 def test_evaluations_do_not_change_training(make_config):
-    overrides = ["experiment=cartpole", "logger=none", "trainer.total_steps=1500", "evaluation.episodes=2"]
+    overrides = [*PLAIN, "logger=none", "trainer.total_steps=1500", "evaluation.episodes=2"]
     trainers = [
         build_trainer([make_config(*overrides, f"evaluation.every_steps={every}")]) for every in ("300", "null")
     ]
@@ -261,6 +277,7 @@ def test_a_run_stops_when_its_values_are_still(make_config):
         "experiment=gridworld_q_table",
         "logger=none",
         "evaluation.stop.optimal=false",
+        "evaluation.stop.evaluations=3",
         "evaluation.every_steps=100",
         "optimizer.learning_rate=1e-9",
     )
@@ -273,7 +290,7 @@ def test_a_run_stops_when_its_values_are_still(make_config):
 
 
 def test_an_interrupted_loop_finishes_its_step_and_pauses(make_config):
-    trainer = build_trainer([make_config("experiment=cartpole", *QUIET)])
+    trainer = build_trainer([make_config(*PLAIN, *QUIET)])
     events = []
     for event in trainer.run():
         events.append(event)
@@ -287,7 +304,7 @@ def test_an_interrupted_loop_finishes_its_step_and_pauses(make_config):
 
 def test_divergence_ends_the_run_before_anything_is_saved(make_config):
     config = make_config(
-        "experiment=cartpole",
+        *PLAIN,
         "logger=none",
         "optimizer=sgd",
         "optimizer.learning_rate=1e30",
@@ -303,7 +320,7 @@ def test_divergence_ends_the_run_before_anything_is_saved(make_config):
 
 
 def test_a_diverged_member_leaves_the_others_alone(make_config):
-    overrides = ["experiment=cartpole", *QUIET, "trainer.total_steps=1300", "optimizer=sgd", "algorithm/loss=mse"]
+    overrides = [*PLAIN, *QUIET, "trainer.total_steps=1300", "optimizer=sgd", "algorithm/loss=mse"]
     overrides += ["optimizer.max_gradient_norm=null"]
     sane, mad = make_config(*overrides, "seed=1"), make_config(*overrides, "optimizer.learning_rate=1e30")
     trainer = build_trainer([mad, sane])
@@ -317,7 +334,7 @@ def test_a_diverged_member_leaves_the_others_alone(make_config):
 
 
 def test_two_runs_of_one_seed_are_the_same_to_the_bit(make_config):
-    config = make_config("experiment=cartpole", *QUIET, "trainer.total_steps=1500")
+    config = make_config(*PLAIN, *QUIET, "trainer.total_steps=1500")
     first, second = build_trainer([config]), build_trainer([config])
     assert run(first) == run(second)
     torch.testing.assert_close(first.parts.learner.parameters, second.parts.learner.parameters, rtol=0, atol=0)
@@ -328,7 +345,7 @@ def test_two_runs_of_one_seed_are_the_same_to_the_bit(make_config):
 
 def test_state_goes_out_and_in_again(make_config):
     """Everything that a trainer knows is in its state, and a trainer that took it over goes on from there."""
-    overrides = ["experiment=cartpole", "logger=none", "trainer.total_steps=1600", "checkpoint.every_steps=1200"]
+    overrides = [*PLAIN, "logger=none", "trainer.total_steps=1600", "checkpoint.every_steps=1200"]
     config = make_config(*overrides, "evaluation.every_steps=600", "evaluation.episodes=2", "evaluation.num_envs=2")
     trainer = build_trainer([config])
     for event in trainer.run():
@@ -345,6 +362,21 @@ def test_state_goes_out_and_in_again(make_config):
     events = run(other)
     assert events[-1] == End(0, 1600, "completed", "1,600 steps")
     assert other.updates.tolist() == [301]  # from step 1000 every second step: none left out, none twice
+
+
+def test_an_unbounded_memory_grows_with_a_longer_run(make_config):
+    overrides = ["experiment=cartpole_blog", *QUIET, "env.num_envs=2"]
+    short = build_trainer([make_config(*overrides, "trainer.total_episodes=4")])
+    events = run(short)
+    assert isinstance(events[-1], End)
+    state = copy.deepcopy(short.state_dict())
+    longer = build_trainer([make_config(*overrides, "trainer.total_episodes=8")])
+    longer.load_state_dict(state)
+    draws = torch.linspace(0, 0.999, 200, dtype=torch.float64).unsqueeze(0)
+    for ours, theirs in zip(longer.parts.memory.sample(draws), short.parts.memory.sample(draws), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+    run(longer)
+    assert longer.episodes.tolist() >= [8]
 
 
 def _assert_same(ours: object, theirs: object) -> None:

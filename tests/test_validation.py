@@ -51,7 +51,7 @@ def test_a_valid_config_becomes_plain_dataclasses() -> None:
         ("trainer__batch_size", 0, "trainer.batch_size=0: must be greater than or equal to 1"),
         ("env__max_steps", 0, "env.max_steps=0: must be greater than or equal to 1, or null"),
         ("algorithm__discount", 1.5, "algorithm.discount=1.5: must be less than or equal to 1"),
-        ("target__rate", 0, "target.rate=0: must be greater than 0"),
+        ("target__period_steps", 0, "target.period_steps=0: must be greater than or equal to 1"),
         ("optimizer__learning_rate", float("inf"), "optimizer.learning_rate=inf: must be a finite number"),
         # type
         ("env__max_steps", "abc", "env.max_steps=abc: must be a whole number or null"),
@@ -79,7 +79,11 @@ def test_a_valid_config_becomes_plain_dataclasses() -> None:
         # unknown keys
         ("trainer__bach_size", 3, "trainer.bach_size=3: no such key; did you mean batch_size?"),
         ("tainer", {"a": 1}, "tainer={a: 1}: no such key; did you mean trainer?"),
-        ("target__tate", 1, "target.tate=1: no such key where target.kind=periodic; did you mean rate?"),
+        (
+            "target__period_step",
+            1,
+            "target.period_step=1: no such key where target.kind=hard; did you mean period_steps?",
+        ),
         (
             "algorithm__loss__treshold",
             1,

@@ -105,7 +105,7 @@ class UniformMemory:
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that sampling depends on."""
         return {
-            "queue": self._queue,
+            "queue": self._queue[:, :-1],
             "joined": self._joined,
             "joined_by_slot": self._joined_by_slot,
             **{f"stream.{name}": tensor for name, tensor in self._storage.state_dict().items()},
@@ -114,7 +114,7 @@ class UniformMemory:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over what `state_dict` gave; of a smaller memory too, if that was never full."""
         slots, old_slots = self._storage.slots, state["joined_by_slot"].shape[1]
-        queue = state["queue"][:, :-1]
+        queue = state["queue"]
         self._queue[:, : queue.shape[1]] = queue // old_slots * slots + queue % old_slots
         self._joined.copy_(state["joined"])
         self._joined_by_slot[:, :old_slots] = state["joined_by_slot"]

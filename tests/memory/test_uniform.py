@@ -388,5 +388,5 @@ def test_the_state_leaves_out_what_was_never_written() -> None:
     memory = Setting("vector", stack=1, members=1, num_envs=1, capacity_steps=1000).memory()
     memory.start(torch.zeros(1, 1, 2))
     for frames_written in range(1, 6):
-        assert memory.state_dict()["stream.frames"].shape == (1, 1, frames_written, 2)
+        assert memory.state_dict()["stream.frames.0.0"].shape == (frames_written, 2)
         memory.add(experience_of_zeros(1, 1))
