@@ -12,7 +12,10 @@ import math
 import torch
 
 from dqn.config import (
+    BoltzmannConfig,
     Config,
+    ConstantConfig,
+    GreedyConfig,
     LinearConfig,
     PiecewiseConfig,
     ScheduleConfig,
@@ -70,10 +73,10 @@ def _check_memory(config: Config) -> None:
 def _check_schedules(config: Config) -> None:
     _check_schedule("optimizer.learning_rate_schedule", config.optimizer.learning_rate_schedule)
     exploration = config.exploration
-    if exploration.kind == "greedy":
+    if isinstance(exploration, GreedyConfig):
         return
     _check_schedule("exploration.schedule", exploration.schedule)
-    is_temperature = exploration.kind == "boltzmann"
+    is_temperature = isinstance(exploration, BoltzmannConfig)
     for field, value in _levels(exploration.schedule):
         if is_temperature and value <= 0:
             raise UserError(f"exploration.schedule.{field}", value, "is a temperature, which must be above 0")
@@ -95,7 +98,7 @@ def _check_schedule(key: str, schedule: ScheduleConfig) -> None:
 
 def _levels(schedule: ScheduleConfig) -> list[tuple[str, float]]:
     """The values a schedule can take, with the names of their fields."""
-    if schedule.kind == "constant":
+    if isinstance(schedule, ConstantConfig):
         return [("value", schedule.value)]
     if isinstance(schedule, PiecewiseConfig):
         return [("values", value) for value in schedule.values]
