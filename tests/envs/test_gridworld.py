@@ -10,13 +10,9 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import dqn.envs.gridworld
-from dqn.envs.gridworld import (
-    GRID_WORLD_ID,
-    GridWorld,
-    draw_path,
-    path_text,
-    value_iteration,
-)
+from dqn.envs.gridworld import GRID_WORLD_ID, GridWorld
+from dqn.envs.gridworld_model import value_iteration
+from dqn.envs.gridworld_pictures import draw_path, path_text
 from dqn.errors import UserError
 
 UP, RIGHT, DOWN, LEFT = range(4)
