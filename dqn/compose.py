@@ -121,7 +121,9 @@ def _unknown_key(key: str, overrides: Sequence[str]) -> UserError:
     parent, _, name = key.rpartition(".")
     if not parent:
         return UserError(key, value, f"no such key; {nearest(key, [*groups, *(k for k in keys if '.' not in k)])}")
-    homes = [option.stem for option in (CONF / parent).glob("*.yaml") if name in (OmegaConf.load(option) or {})]
+    # Plain containers: OmegaConf's `in` overlooks values that are still to be given.
+    options_here = {path.stem: OmegaConf.to_container(OmegaConf.load(path)) for path in (CONF / parent).glob("*.yaml")}
+    homes = [option for option, values in options_here.items() if isinstance(values, dict) and name in values]
     if homes:
         options = " or ".join(f"{parent}={option}" for option in sorted(homes))
         return UserError(key, value, f"no such key in this {parent}; there is one with {options}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from dqn.envs.base import EnvironmentSpec
 from dqn.errors import TrainingError
 from dqn.export.formats import WRITERS, Policy, first_line, module_policy, open_written, sha256
 from dqn.export.keras_model import has_keras
+from dqn.files import sync
 
 TOLERANCE = 1e-4  # of Q-values, relative to the largest where that exceeds 1
 _WITHOUT_KERAS = 'needs Keras: pip install -e ".[keras]", then python scripts/export.py run=<folder>'
@@ -133,19 +133,10 @@ def _staging(folder: Path) -> Iterator[Path]:
 def _publish(staging: Path, folder: Path, names: Sequence[str]) -> None:
     """Move the finished files into place, each at once and in this order; remove what they replace."""
     for name in names:
-        _sync(staging / name)
+        sync(staging / name)
     folder.mkdir(exist_ok=True)
     for name in names:
         (staging / name).replace(folder / name)
     for stale in {path.name for path in folder.glob("policy.*")} - set(names):
         (folder / stale).unlink()
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
-    """Have a file's contents, or a folder's names, on the disk before going on."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(folder)

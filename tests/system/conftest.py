@@ -2,37 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
+from shell import ROOT, environment
 
 Shell = Callable[..., "subprocess.CompletedProcess[str]"]
-
-# A whole run in little time.
-SHORT = [
-    "trainer.total_steps=300",
-    "memory.warmup_steps=100",
-    "evaluation.every_steps=200",
-    "evaluation.episodes=2",
-    "evaluation.final_episodes=3",
-    "checkpoint.every_steps=200",
-    "evaluation.video=false",
-    "export.formats=[safetensors]",
-    "logger=none",
-]
-
-
-def environment() -> dict[str, str]:
-    """The user's environment without an account of W&B."""
-    return {key: value for key, value in os.environ.items() if not key.startswith("WANDB")} | {
-        "CUDA_VISIBLE_DEVICES": ""
-    }
 
 
 @pytest.fixture

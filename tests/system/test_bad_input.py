@@ -9,7 +9,7 @@ import shutil
 import subprocess
 
 import pytest
-from conftest import SHORT
+from shell import SHORT
 
 MISTAKES = {
     "unknown key": (["trainer.bach_size=3"], "trainer.bach_size=3: no such key; did you mean trainer.batch_size?"),
@@ -30,7 +30,10 @@ MISTAKES = {
         ["trainer.total_steps=null", "optimizer/learning_rate_schedule=constant"],
         "trainer.total_steps=null: set this",
     ),
-    "learning never starts": (["memory.warmup_steps=60000"], "memory.warmup_steps=60000: the run ends at 50000 steps"),
+    "learning never starts": (
+        ["memory.warmup_steps=100000"],
+        "memory.warmup_steps=100000: the run ends at 80000 steps",
+    ),
     "no batch to learn from": (
         ["memory.replacement=false", "memory.warmup_steps=10"],
         "memory.warmup_steps=10: learning cannot start before a batch of",
@@ -108,7 +111,7 @@ def test_folders_that_are_no_runs(shell, tmp_path):
         ("evaluate", [], "run is missing"),
         ("evaluate", ["run=nowhere"], "run=nowhere: there is no run in this place"),
         ("evaluate", ["run=.", "episods=3"], "episods=3: no such option; did you mean episodes?"),
-        ("evaluate", ["run=."], "run=.: is not a run's folder: it has no config.yaml"),
+        ("evaluate", ["run=."], "run=.: there is no run in this place"),
         ("export", ["run=.", "formats=[tflite]"], "formats[0]=tflite"),
         ("compare", ["runs=[nothing/*]"], "runs=nothing/*"),
         ("compare", ["experiments=[cartpole,breakot]"], "experiment=breakot: no such option; did you mean breakout?"),

@@ -11,8 +11,8 @@ import time
 
 import numpy as np
 import pytest
-from conftest import ROOT, SHORT, environment
 from omegaconf import OmegaConf
+from shell import ROOT, SHORT, environment
 
 
 def test_a_run_and_what_it_leaves(shell, tmp_path):
