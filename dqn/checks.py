@@ -20,6 +20,7 @@ from dqn.config import (
     PiecewiseConfig,
     ScheduleConfig,
 )
+from dqn.convergence import Convergence
 from dqn.envs.base import EnvironmentSpec
 from dqn.errors import UserError
 from dqn.provenance import installed_memory
@@ -107,8 +108,7 @@ def _levels(schedule: ScheduleConfig) -> list[tuple[str, float]]:
 
 def _check_evaluation(config: Config) -> None:
     evaluation, stop = config.evaluation, config.evaluation.stop
-    wanted = stop.mean_return is not None or stop.optimal or stop.max_value_change is not None
-    if wanted and evaluation.every_steps is None:
+    if Convergence(stop).wanted and evaluation.every_steps is None:
         raise UserError("evaluation.every_steps", None, "evaluation.stop needs evaluations during training")
 
 

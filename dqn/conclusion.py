@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dqn.algorithms.dqn import QFunction
 from dqn.config import Config
 from dqn.envs.base import Array, Environment
 from dqn.envs.stack import ObservationStack
-from dqn.evaluation import Played, QFunction, play
+from dqn.evaluation import Played, play
 from dqn.experiment import make_evaluation_environment
 from dqn.randomness import Stream, derive_seed
 

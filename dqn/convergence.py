@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dqn.algorithms.dqn import QFunction
 from dqn.config import StopConfig
-from dqn.evaluation import Played, QFunction
+from dqn.evaluation import Played
 
 _MOST_STATES = 512
 

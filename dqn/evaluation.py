@@ -9,14 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dqn.algorithms.dqn import QFunction
 from dqn.envs.base import Array, Environment
 from dqn.envs.stack import ObservationStack
 from dqn.exploration import epsilon_greedy
 from dqn.interruption import PlayInterruptedError
 from dqn.randomness import Stream, derive_seed
-
-# Observations (M, E, *observation) -> Q-values (M, E, A).
-QFunction = Callable[[Tensor], Tensor]
 
 # An episode's return is optimal if it misses the best one by no more than rounding.
 _RETURN_TOLERANCE = 1e-6

@@ -161,10 +161,7 @@ def evaluation_env_config(config: Config) -> EnvConfig:
     Raises:
         UserError: `evaluation.env` has a field that the environment does not.
     """
-    try:
-        return validate(type(config.env), {**asdict(config.env), **config.evaluation.env})
-    except UserError as error:
-        raise UserError(f"evaluation.env.{error.key}", error.value, error.expectation) from None
+    return validate(type(config.env), {**asdict(config.env), **config.evaluation.env}, prefix="evaluation.env")
 
 
 def make_evaluation_environment(config: Config, members: int, num_envs: int, render: bool = False) -> Environment:

@@ -14,11 +14,12 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from dqn import checkpoint
+from dqn.algorithms.dqn import QFunction
 from dqn.conclusion import describe, export_network, q_function_of
 from dqn.config import Config
 from dqn.envs.base import Environment
 from dqn.errors import UserError
-from dqn.evaluation import QFunction, play
+from dqn.evaluation import play
 from dqn.experiment import make_evaluation_environment, make_network
 from dqn.export import Policy, load_policy, read_policy
 from dqn.files import disk_errors_explained, write_json
