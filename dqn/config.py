@@ -346,6 +346,7 @@ class TrainerConfig:
     device: Device
     threads: Positive | None
     precision: Literal["float32", "bfloat16"]
+    compile: Literal["auto", "always", "never"]
 
 
 @dataclass(config=_STRICT, frozen=True)

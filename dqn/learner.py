@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from dqn.algorithms.dqn import DQN
+from dqn.algorithms.dqn import DQN, Losses
+from dqn.compilation import is_tracing
 from dqn.memory.batch import Batch
 from dqn.networks.population import Population
 from dqn.optim import Optimizer, clip_by_norm
@@ -56,15 +58,13 @@ class Learner:
         self._optimizer = optimizer
         self._target_rule = target_rule
         self._max_gradient_norm = max_gradient_norm
-        self._autocast: AbstractContextManager[object] = nullcontext()
-        if precision == torch.bfloat16:
-            self._autocast = torch.autocast(parameters.device.type, dtype=torch.bfloat16)
+        self._precision = precision
         self._optimizer_state = optimizer.init(parameters)
 
     @torch.no_grad()
     def q_values(self, observations: Tensor) -> Tensor:
         """Q-values of the online networks: (M, N, *observation) -> (M, N, A) float32."""
-        with self._autocast:
+        with self._autocast():
             return self.online(observations).float()
 
     def update(self, batch: Batch, learning_rate: Tensor, active: Tensor | None = None) -> UpdateMetrics:
@@ -75,10 +75,7 @@ class Learner:
             learning_rate: (M,).
             active: (M,) bool: the members that learn now; None for all.
         """
-        with self._autocast:
-            losses = self._algorithm(self.online, self.target, batch)
-        member_losses = losses.loss.mean(1)
-        gradients = self.online.gradients(member_losses)
+        losses, gradients = self._differentiate(batch)
         norms = gradients.norm(dim=1)
         gradients = clip_by_norm(gradients, norms, self._max_gradient_norm)
         state = [self.parameters, *self._optimizer_state.values()]
@@ -89,11 +86,32 @@ class Learner:
                 keep = active.view(-1, *[1] * (tensor.dim() - 1))
                 tensor.copy_(torch.where(keep, tensor, old))
         return UpdateMetrics(
-            loss=member_losses.detach(),
+            loss=losses.loss.mean(1),
             mean_q=losses.q.mean(1),
             td_error=losses.td_error.abs().mean(1),
             gradient_norm=norms,
         )
+
+    def _differentiate(self, batch: Batch) -> tuple[Losses, Tensor]:
+        """What the algorithm makes of a batch, and each member's gradient (M, P) of its mean loss."""
+        if is_tracing():
+
+            def total(parameters: Tensor) -> tuple[Tensor, Losses]:
+                with self._autocast():
+                    losses = self._algorithm(partial(self.online.apply, parameters), self.target, batch)
+                return losses.loss.mean(1).sum(), losses
+
+            gradients, losses = torch.func.grad(total, has_aux=True)(self.parameters)
+            return losses, gradients
+        with self._autocast():
+            losses = self._algorithm(self.online, self.target, batch)
+        gradients = self.online.gradients(losses.loss.mean(1))
+        return losses._replace(loss=losses.loss.detach()), gradients
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self._precision == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.parameters.device.type, dtype=self._precision)
 
     def update_target(self, steps_before: int, steps_after: int) -> None:
         """Let the target parameters follow after the agent steps (steps_before, steps_after]."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import torch
@@ -30,7 +31,7 @@ class NoTarget:
         """Nothing to move."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PeriodicTarget:
     """Every `period_steps` agent steps the target moves towards the online parameters by `rate`.
 
@@ -48,9 +49,12 @@ class PeriodicTarget:
 
     def update_(self, target: Tensor, online: Tensor, steps_before: int, steps_after: int) -> None:
         """See `TargetRule`."""
-        moves = [steps_after // period - steps_before // period for period in self.period_steps]
-        if not any(moves):
-            return
-        # Several moves towards the same point are one longer move.
-        weight = 1.0 - (1.0 - self.rate.to(torch.float64)) ** torch.tensor(moves, device=target.device)
-        target.lerp_(online, weight.to(target.dtype).unsqueeze(-1))
+        moves = tuple([steps_after // period - steps_before // period for period in self.period_steps])
+        if any(moves):
+            target.lerp_(online, self._weight(moves))
+
+    @lru_cache(maxsize=16)  # noqa: B019 - a rule lives as long as its run
+    def _weight(self, moves: tuple[int, ...]) -> Tensor:
+        """How far that many moves go, (M, 1): several moves towards the same point are one longer move."""
+        weight = 1.0 - (1.0 - self.rate.to(torch.float64)) ** torch.tensor(moves, device=self.rate.device)
+        return weight.to(self.rate.dtype).unsqueeze(-1)

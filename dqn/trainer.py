@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,19 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dqn.agent import Agent, Plan
 from dqn.config import StopConfig, TrainerConfig
 from dqn.convergence import Convergence, ValueProbe
-from dqn.envs.base import Array, Environment, StepResult
-from dqn.envs.stack import ObservationStack
+from dqn.envs.base import Array, Environment
 from dqn.evaluation import Evaluator
 from dqn.events import End, Episode, Evaluation, Event, Learning, Pause
-from dqn.exploration import Policy, Schedule
 from dqn.interruption import PlayInterruptedError
 from dqn.learner import Learner
-from dqn.memory.batch import Batch
 from dqn.memory.stream import Experience
 from dqn.memory.uniform import UniformMemory
 from dqn.randomness import Stream, derive_seed
+from dqn.sections import Sections
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,6 @@ class Traits:
 
     seeds: tuple[int, ...]
     warmup_steps: Array  # (M,) int64
-    learning_rate: Tensor  # (M,) float64
-    terminal_reward: Tensor  # (M, 1) float32, NaN where the game's own reward counts
 
 
 @dataclass(frozen=True)
@@ -42,9 +39,7 @@ class Parts:
 
     environment: Environment
     memory: UniformMemory
-    policy: Policy
-    exploration_schedule: Schedule
-    learning_rate_schedule: Schedule
+    plan: Plan
     learner: Learner
     evaluator: Evaluator
     traits: Traits
@@ -69,32 +64,6 @@ def _crossed(period: int | None, before: int, after: int) -> int:
     return 0 if period is None else after // period - before // period
 
 
-class _Averages:
-    """Means over updates, kept on the device so that an update waits for nothing."""
-
-    def __init__(self, members: int, device: torch.device) -> None:
-        self.sums = torch.zeros((4, members), dtype=torch.float64, device=device)
-        self.counts = torch.zeros(members, dtype=torch.int64, device=device)
-
-    def add(self, values: Sequence[Tensor], active: Tensor | None) -> None:
-        new = torch.stack(list(values))
-        self.sums += new if active is None else torch.where(active, new, 0.0)
-        self.counts += 1 if active is None else active
-
-    def are_finite(self) -> list[bool]:
-        """Whether every value of each member was a number: one that was none spoils its sum for good."""
-        finite: list[bool] = torch.isfinite(self.sums).all(0).tolist()
-        return finite
-
-    def take(self) -> tuple[list[int], list[list[float]]]:
-        """Counts (M) and means (M x 4) since the last take."""
-        counts = self.counts.tolist()
-        means = (self.sums / self.counts.clamp(min=1)).T.tolist()
-        self.sums.zero_()
-        self.counts.zero_()
-        return counts, means
-
-
 class Trainer:
     """Acts, stores and learns, for a population of M members with E environments each.
 
@@ -103,16 +72,27 @@ class Trainer:
     autoreset takes one, so that members stay in step.
     """
 
-    def __init__(self, parts: Parts, settings: TrainerConfig, stop: StopConfig, periods: Periods) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        settings: TrainerConfig,
+        stop: StopConfig,
+        periods: Periods,
+        compiles: bool = False,
+        sections: Sections | None = None,
+    ) -> None:
         self.parts, self.settings, self.periods = parts, settings, periods
         self.members = len(parts.traits.seeds)
         self.num_envs = parts.environment.num_envs // self.members
         self.device = parts.learner.parameters.device
+        self.sections = sections or Sections()
         self.interrupted = False  # set from outside, e.g. by a signal: the loop ends after the step at hand
 
         shape = (self.members, self.num_envs)
         self.steps = 0
-        self.episodes = np.zeros(self.members, dtype=np.int64)
+        # Progress of the members, (2, M): agent steps and episodes, as numbers here and as tensors for the agent.
+        self._progress = np.zeros((2, self.members), dtype=np.int64)
+        self.episodes = self._progress[1]
         self.updates = np.zeros(self.members, dtype=np.int64)
         self.finished = np.zeros(self.members, dtype=bool)
         self._endings: dict[int, tuple[str, str]] = {}
@@ -126,9 +106,11 @@ class Trainer:
         self._in_a_row = np.zeros(self.members, dtype=np.int64)
         self._convergence = Convergence(stop)
         self._probe = ValueProbe()
-        self._averages = _Averages(self.members, self.device)
+        self._agent = Agent(parts.environment.spec, self.num_envs, parts.learner, parts.memory, parts.plan)
+        self._averages = self._agent.averages
+        if compiles:
+            self._agent.compile()
         self._returns, self._lengths = np.zeros(shape), np.zeros(shape, dtype=np.int64)
-        self._stack = ObservationStack(parts.environment.spec, self.members, self.num_envs, self.device)
         self._started = False
 
         seeds, batch_size = parts.traits.seeds, settings.batch_size
@@ -187,54 +169,51 @@ class Trainer:
             nothing = torch.zeros((self.members, self.num_envs), device=place)
             no, yes = nothing.bool(), ~nothing.bool()
             self.parts.memory.add(Experience(nothing.long(), nothing, no, yes, frames.to(place)))
-        self._stack.start(frames)
+        self._agent.start(frames)
         self._started = True
 
     def _step(self) -> Iterator[Event]:
         """One step call of all environments, and the learning that is then due."""
-        parts, before = self.parts, self.steps
-        q = parts.learner.q_values(self._stack.observations)
-        draws = self._exploration_draws.at(before // self.num_envs)
-        actions = parts.policy(q, draws, self._value_of(parts.exploration_schedule))
-        result = parts.environment.step(actions.cpu().numpy().reshape(-1))
-        experience = self._experience(actions, result)
-        parts.memory.add(Experience(*(tensor.to(parts.memory.device) for tensor in experience)))
-        self._stack.push(experience.frames, experience.was_reset)
+        parts, before, timed = self.parts, self.steps, self.sections
+        call = before // self.num_envs
+        with timed("act"):
+            actions = self._agent.act(self._exploration_draws.at(call), *self._progress_tensors())
+            chosen = actions.cpu().numpy().reshape(-1)
+        with timed("environment"):
+            result = parts.environment.step(chosen)
+        with timed("store"):
+            arrays = (result.frames, result.rewards, result.terminated, result.ended, result.was_reset)
+            self._agent.store(actions, *[self._to_device(array) for array in arrays])
         self.steps += self.num_envs
+        self._progress[0] = self.steps
 
         ended = result.ended.reshape(self.members, self.num_envs)
         self._returns += result.raw_rewards.reshape(ended.shape)
         self._lengths += ~result.was_reset.reshape(ended.shape)
         if ended.any():
             yield from self._end_episodes(ended)
-        if self.settings.learn_every_steps is None:
-            times = ended.sum(1)
-        else:
-            times = np.full(self.members, _crossed(self.settings.learn_every_steps, before, self.steps))
-        times[self.finished | (self.steps < self._learn_from)] = 0
-        if parts.memory.may_run_empty:
-            times[(parts.memory.size == 0).cpu().numpy()] = 0
-        if times.any():
-            self._learn(times, before // self.num_envs)
-        parts.learner.update_target(before, self.steps)
+        times = self._learning_due(before, ended)
+        if times is not None:
+            self._learn(times, call)
+        with timed("target"):
+            parts.learner.update_target(before, self.steps)
         if self.settings.total_episodes is not None:
             done = ~self.finished & (self.episodes >= self.settings.total_episodes)
             self._finish(done, "completed", f"{self.settings.total_episodes:,} episodes")
 
-    def _experience(self, actions: Tensor, result: StepResult) -> Experience:
-        """A step's result as learning sees it."""
-        ended = self._to_device(result.ended)
-        terminated = self._to_device(result.terminated)
-        if self.settings.truncation_is_terminal:
-            terminated = terminated | ended
-        rewards, instead = self._to_device(result.rewards), self.parts.traits.terminal_reward
-        return Experience(
-            actions=actions,
-            rewards=torch.where(ended & ~instead.isnan(), instead, rewards),
-            terminated=terminated,
-            was_reset=self._to_device(result.was_reset),
-            frames=self._to_device(result.frames),
-        )
+    def _learning_due(self, before: int, ended: Array) -> Array | None:
+        """How often each member learns now, (M,); None if none does."""
+        if self.settings.learn_every_steps is None:
+            times = ended.sum(1)
+        else:
+            crossed = _crossed(self.settings.learn_every_steps, before, self.steps)
+            if crossed == 0:
+                return None
+            times = np.full(self.members, crossed)
+        times[self.finished | (self.steps < self._learn_from)] = 0
+        if self.parts.memory.may_run_empty:
+            times[(self.parts.memory.size == 0).cpu().numpy()] = 0
+        return times if times.any() else None
 
     def _end_episodes(self, ended: Array) -> Iterator[Event]:
         for m, e in zip(*np.nonzero(ended), strict=True):
@@ -245,15 +224,13 @@ class Trainer:
 
     def _learn(self, times: Array, call: int) -> None:
         """Let each member learn as often as `times` (M,) says."""
-        schedule = self.parts.learning_rate_schedule
-        rate = (self.parts.traits.learning_rate * self._value_of(schedule)).to(torch.float32)
         counts = times * self.settings.updates_per_learn
+        progress = self._progress_tensors()
         for k in range(int(counts.max())):
             learns = counts > k
             active = None if learns.all() else torch.from_numpy(learns).to(self.device)
-            draws = self._sampling_draws.at(call * self._updates_per_call + k)
-            batch = Batch(*(tensor.to(self.device) for tensor in self.parts.memory.sample(draws)))
-            self._averages.add(self.parts.learner.update(batch, rate, active), active)
+            with self.sections("learn"):
+                self._agent.learn(self._sampling_draws.at(call * self._updates_per_call + k), *progress, active)
             self.updates += learns
 
     @property
@@ -272,9 +249,9 @@ class Trainer:
 
     def _report_learning(self) -> Iterator[Event]:
         counts, means = self._averages.take()
-        level = self._value_of(self.parts.exploration_schedule).tolist()
-        rate = (self.parts.traits.learning_rate * self._value_of(self.parts.learning_rate_schedule)).tolist()
-        name = self.parts.policy.level_name
+        plan, progress = self.parts.plan, self._progress_tensors()
+        level, rate = plan.exploration(*progress).tolist(), plan.rate(*progress).tolist()
+        name = plan.policy.level_name
         for m in np.nonzero(~self._gone)[0].tolist():
             loss, mean_q, td_error, gradient_norm = means[m] if counts[m] else [None] * 4
             yield Learning(
@@ -349,9 +326,10 @@ class Trainer:
 
     # --- small things ---
 
-    def _value_of(self, schedule: Schedule) -> Tensor:
-        steps = torch.full((self.members,), self.steps, dtype=torch.int64, device=self.device)
-        return schedule(steps, torch.from_numpy(self.episodes).to(self.device))
+    def _progress_tensors(self) -> tuple[Tensor, Tensor]:
+        """Agent steps taken and episodes ended, (M,) each."""
+        steps, episodes = torch.from_numpy(self._progress).to(self.device)
+        return steps, episodes
 
     def _to_device(self, array: Array) -> Tensor:
         """(M * E, ...) from an environment -> (M, E, ...)."""
@@ -383,6 +361,7 @@ class Trainer:
         """Take over what `state_dict` gave; environments begin new episodes."""
         self.steps = state["steps"]
         self._evaluations, self._last_evaluation = state["evaluations"], state["last_evaluation"]
+        self._progress[0] = self.steps
         self.episodes[:] = state["episodes"]
         self.updates[:] = state["updates"]
         self.best_score[:] = [-np.inf if score is None else score for score in state["best_score"]]

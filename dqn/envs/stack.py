@@ -19,8 +19,6 @@ class ObservationStack:
     """
 
     def __init__(self, spec: EnvironmentSpec, members: int, num_envs: int, device: torch.device) -> None:
-        self._stack = spec.frame_stack
-        self._channels = spec.frame_shape[0] if self._stack > 1 else 0
         shape = (members, num_envs, *spec.observation_shape)
         self.observations = torch.zeros(shape, dtype=getattr(torch, spec.frame_dtype), device=device)
 
@@ -30,9 +28,13 @@ class ObservationStack:
 
     def push(self, frames: Tensor, was_reset: Tensor) -> None:
         """Frames (M, E, *frame) arrive; where was_reset (M, E) they are the first of an episode."""
-        if self._stack == 1:
-            self.observations = frames
-            return
-        past = self.observations[:, :, self._channels :]
-        past = past.masked_fill(was_reset.view(*was_reset.shape, *[1] * (past.dim() - 2)), 0)
-        self.observations = torch.cat([past, frames], dim=2)
+        self.observations = pushed(self.observations, frames, was_reset)
+
+
+def pushed(observations: Tensor, frames: Tensor, was_reset: Tensor) -> Tensor:
+    """Observations (M, E, *observation) after frames (M, E, *frame), which begin an episode where was_reset (M, E)."""
+    if observations.shape == frames.shape:
+        return frames
+    past = observations[:, :, frames.shape[2] :]
+    past = past.masked_fill(was_reset.view(*was_reset.shape, *[1] * (past.dim() - 2)), 0)
+    return torch.cat([past, frames], dim=2)

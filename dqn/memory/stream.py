@@ -61,8 +61,8 @@ class StreamStorage:
         self._observation_shape = spec.observation_shape
         # Not zeroed: memory that is never written is never taken from the machine.
         self._frames = torch.empty((*shape, *spec.frame_shape), dtype=getattr(torch, spec.frame_dtype), device=device)
-        self._actions = torch.empty(shape, dtype=action_dtype, device=device)
-        self._rewards = torch.empty(shape, device=device)
+        self._actions = torch.zeros(shape, dtype=action_dtype, device=device)
+        self._rewards = torch.zeros(shape, device=device)
         # Before the first slot there is a reset, so that the first stack does not reach behind it.
         self._flags = torch.full(shape, _RESET, dtype=torch.uint8, device=device)
         self._calls = torch.zeros(1, dtype=torch.int64, device=device)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from dqn.compilation import is_tracing
+
 
 def flatten_parameters(networks: Sequence[nn.Module], device: torch.device) -> Tensor:
     """The parameters of M networks of one shape, (M, P) float32, in the order of `named_parameters`."""
@@ -31,6 +33,8 @@ class Population:
         members = parameters.shape[0]
         convolves = any(isinstance(layer, nn.Conv2d) for layer in template.modules())
         self._template = copy.deepcopy(template).to(parameters.device)
+        self._parameters = parameters
+        self._shapes = {name: parameter.shape for name, parameter in template.named_parameters()}
         self._one_by_one: list[nn.Module] = []
         self._stacked: dict[str, Tensor] = {}
         self._leaves: list[list[Tensor]] = []  # per member, or one list for all
@@ -43,6 +47,8 @@ class Population:
 
     def __call__(self, observations: Tensor) -> Tensor:
         """Observations (M, N, *observation), as the environment gives them -> Q-values (M, N, A)."""
+        if is_tracing():
+            return self.apply(self._parameters, observations)
         if self._one_by_one:
             q = [network(member) for network, member in zip(self._one_by_one, observations, strict=True)]
             return q[0].unsqueeze(0) if len(q) == 1 else torch.stack(q)
@@ -59,6 +65,17 @@ class Population:
         if self._one_by_one:
             return torch.stack([torch.cat([g.flatten() for g in member]) for member in per_group])
         return torch.cat([g.flatten(1) for g in per_group[0]], dim=1)
+
+    def apply(self, parameters: Tensor, observations: Tensor) -> Tensor:
+        """The same as a function of the parameters (M, P) too: slower, but `torch.func.grad` can take it."""
+        pieces = torch.split(parameters, [shape.numel() for shape in self._shapes.values()], dim=1)
+        stacked = {
+            name: piece.view(-1, *shape) for (name, shape), piece in zip(self._shapes.items(), pieces, strict=True)
+        }
+        if self._one_by_one:
+            members = [{name: tensor[m] for name, tensor in stacked.items()} for m in range(len(parameters))]
+            return torch.stack([self._apply(p, o) for p, o in zip(members, observations, strict=True)])
+        return torch.vmap(self._apply)(stacked, observations)
 
     def _apply(self, parameters: dict[str, Tensor], observations: Tensor) -> Tensor:
         q: Tensor = functional_call(self._template, parameters, (observations,))

@@ -1,0 +1,192 @@
+"""Functions on tensors compiled ahead of time, once for all runs that have the same shapes.
+
+A function is traced into one graph, in which the tensors that it owns (parameters, the memory, counters) become inputs
+that the compiled form changes in place. What PyTorch's compiler makes of it is kept in a file, so that only
+the first run waits for it. A call costs little more than its arithmetic: no Python runs inside, and no guards are
+checked, because a run's shapes never change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+from dqn.config import TrainerConfig
+from dqn.terminal import say
+
+_OPTIONS = {
+    # Else scalars, such as Adam's bias correction with its powers, are computed anew for each of the parameters.
+    "realize_opcount_threshold": 0,
+}
+_tracing = False
+
+
+def is_tracing() -> bool:
+    """Whether the code that asks is being traced: it must then be a pure function of flat tensors."""
+    return _tracing
+
+
+def wants_compilation(settings: TrainerConfig, pays_from_updates: int) -> bool:
+    """What `trainer.compile` means for this run: its own word, or for "auto" whether the run is long enough.
+
+    Args:
+        settings: of the trainer.
+        pays_from_updates: the number of updates whose gain is worth the time that compiling takes.
+    """
+    if settings.compile != "auto":
+        return settings.compile == "always"
+    if settings.total_steps is None or settings.learn_every_steps is None:
+        return False
+    return settings.total_steps // settings.learn_every_steps * settings.updates_per_learn >= pays_from_updates
+
+
+def can_compile(device: torch.device) -> bool:
+    """Whether there is what compiling for this device needs; says once what is missing."""
+    if device.type != "cpu":
+        return False  # there the step is captured in a CUDA graph instead
+    from torch._inductor import cpp_builder, exc
+
+    try:
+        cpp_builder.get_cpp_compiler()
+    except exc.InvalidCxxCompiler:
+        say("trainer.compile: there is no C++ compiler (g++ or clang++) here, so this run goes uncompiled")
+        return False
+    return True
+
+
+class Compiled:
+    """A function of tensors that returns one tensor or none, compiled when it is first called.
+
+    Its arguments must keep the shapes, strides and types of the first call, and the tensors that it owns their places.
+
+    Args:
+        function: changes tensors in place or returns one; looks at no tensor's value.
+        name: what messages call it.
+    """
+
+    seconds = 0.0  # that all of them have taken to be made, in this process
+
+    def __init__(self, function: Callable[..., Tensor | None], name: str) -> None:
+        self._function, self._name = function, name
+        self._state: list[Tensor] = []
+        self._run: Callable[[list[Tensor]], list[Tensor]] | None = None
+
+    def __call__(self, *args: Tensor) -> Any:
+        """Call it; the first time it is traced, and compiled if that has not been done before."""
+        if self._run is None:
+            started = time.perf_counter()
+            self._run = self._prepare(args)
+            Compiled.seconds += time.perf_counter() - started
+        outputs = self._run([*self._state, *args])
+        return outputs[0] if outputs else None
+
+    def _prepare(self, args: Sequence[Tensor]) -> Callable[[list[Tensor]], list[Tensor]]:
+        graph, self._state = _trace(self._function, args)
+        path = _cache() / f"{_key(graph, [*self._state, *args])}.pt2"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of torch about itself
+            if not path.exists():
+                say(f"compiling the training step ({self._name}); once for runs of this kind")
+                _compile(graph, [*self._state, *args], path)
+            package: Any = torch._inductor.aoti_load_package(str(path))
+        runner: Callable[[list[Tensor]], list[Tensor]] = package.loader.boxed_run
+        return runner
+
+
+def _trace(function: Callable[..., Tensor | None], args: Sequence[Tensor]) -> tuple[fx.GraphModule, list[Tensor]]:
+    """The function as a graph of tensor operations, and the tensors it owns, which are the graph's first inputs.
+
+    Nothing is computed meanwhile, and nothing changes.
+    """
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    fake = FakeTensorMode()
+    found = _StandIns(fake.from_tensor)
+    with _traced(), fake, found:
+        function(*[fake.from_tensor(tensor) for tensor in args])
+    state = found.originals
+
+    def pure(*tensors: Tensor) -> Tensor | None:
+        stand_ins = iter(tensors[: len(state)])
+        with _StandIns(lambda _: next(stand_ins), state):
+            return function(*tensors[len(state) :])
+
+    with _traced():
+        return make_fx(pure, tracing_mode="fake")(*state, *args), state
+
+
+class _StandIns(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """In every operation real tensors give way to stand-ins without data; what is written goes there.
+
+    Args:
+        make: a stand-in for a real tensor.
+        originals: those that get one at once, in this order; others when they are met.
+    """
+
+    def __init__(self, make: Callable[[Tensor], Tensor], originals: Sequence[Tensor] = ()) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.originals: list[Tensor] = []
+        self._make = make
+        self._by_place: dict[Any, Tensor] = {}
+        self._back: dict[int, Tensor] = {}
+        for original in originals:
+            self._stand_in(original)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        args, kwargs = tree_map_only(Tensor, self._stand_in, (args, kwargs or {}))
+        # `counter += 1` assigns what it returns: that must be the counter itself.
+        return tree_map_only(Tensor, lambda result: self._back.get(id(result), result), func(*args, **kwargs))
+
+    def _stand_in(self, tensor: Tensor) -> Tensor:
+        if isinstance(tensor, FakeTensor):
+            return tensor
+        place = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+        if place not in self._by_place:
+            self.originals.append(tensor)
+            self._by_place[place] = self._make(tensor)
+        self._back[id(self._by_place[place])] = tensor
+        return self._by_place[place]
+
+
+def _compile(graph: fx.GraphModule, inputs: Sequence[Tensor], path: Path) -> None:
+    """Write the compiled graph; complete or not at all, since another run may be at the same."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f"{path.stem}-{os.getpid()}.pt2")
+    exported = torch.export.export(graph, tuple(inputs), strict=False)
+    torch._inductor.aoti_compile_and_package(exported, package_path=str(beside), inductor_configs=_OPTIONS)
+    beside.replace(path)
+
+
+def _key(graph: fx.GraphModule, inputs: Sequence[Tensor]) -> str:
+    """Names the compiled form: what the graph computes, on which tensors, with which compiler, for which machine."""
+    tensors = [(tuple(t.shape), t.stride(), str(t.dtype), str(t.device)) for t in inputs]
+    machine = (platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads())
+    what = (graph.code, tensors, machine, torch.__version__, sorted(_OPTIONS.items()))
+    return hashlib.sha256(repr(what).encode()).hexdigest()[:32]
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dqn" / "compiled"
+
+
+@contextmanager
+def _traced() -> Iterator[None]:
+    global _tracing
+    _tracing = True
+    try:
+        yield
+    finally:
+        _tracing = False
