@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dqn.compilation import Compiled
+from dqn.cuda_graphs import Captured
 from dqn.envs.base import EnvironmentSpec
 from dqn.envs.stack import pushed
 from dqn.exploration import Policy, Schedule
@@ -91,12 +92,19 @@ class Agent:
     def compile(self) -> None:
         """Act, store and learn in compiled form from now on; results differ by rounding only."""
         self._act = Compiled(self._choose, "acting")
-        self._store = Compiled(self._take_in, "storing")
-        if self._spec.is_image:  # frames are gathered faster by PyTorch's own kernels
+        if self._memory.is_traceable:
+            self._store = Compiled(self._take_in, "storing")
+        if self._spec.is_image or not self._memory.is_traceable:  # PyTorch's own kernels gather frames faster
             update = Compiled(lambda *tensors: self._update(Batch(*tensors[:5]), *tensors[5:]), "learning")
             self._learn = lambda draws, *progress: update(*self._memory.sample(draws), *progress)
         else:
             self._learn = Compiled(self._sample_and_update, "learning")
+
+    def capture(self) -> None:
+        """Act, store and learn as CUDA graphs from now on, with the memory on the same GPU."""
+        self._act, self._store, self._learn = (
+            Captured(function) for function in (self._choose, self._take_in, self._sample_and_update)
+        )
 
     def start(self, frames: Tensor) -> None:
         """Episodes begin with frames (M, E, *frame), which the memory has already."""

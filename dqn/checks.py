@@ -48,6 +48,8 @@ def _check_memory(config: Config) -> None:
     memory, trainer = config.memory, config.trainer
     if memory.capacity_steps is not None and memory.capacity_steps < config.env.num_envs:
         raise UserError("memory.capacity_steps", memory.capacity_steps, "holds less than one step of env.num_envs")
+    if memory.compression != "none" and memory.device.startswith("cuda"):
+        raise UserError("memory.device", memory.device, "compressed images are kept on the CPU; use auto or cpu")
     if not memory.replacement:
         # Between two transitions there is at most one autoreset, which is none.
         if memory.capacity_steps is not None and memory.capacity_steps < 2 * trainer.batch_size:
@@ -128,6 +130,12 @@ def check_fit(config: Config, spec: EnvironmentSpec) -> None:
         raise UserError(
             "memory.capacity_steps", None, "an unbounded memory needs trainer.total_steps or episodes of limited length"
         )
+    if config.memory.compression != "none" and not spec.is_image:
+        raise UserError(
+            "memory.compression",
+            config.memory.compression,
+            f"needs images, but observations are {spec.frame_dtype} {spec.observation_shape}; use none",
+        )
     _check_memory_fits(config, spec)
 
 
@@ -136,10 +144,13 @@ def _check_memory_fits(config: Config, spec: EnvironmentSpec) -> None:
     if steps is None:
         return
     item = {"uint8": 1, "float32": 4, "int64": 8}[spec.frame_dtype]
-    needed = steps * (math.prod(spec.frame_shape) * item + 18)
+    # Compressed, the images of Atari games take a quarter at most.
+    share = 1.0 if config.memory.compression == "none" else 0.25
+    needed = steps * (math.prod(spec.frame_shape) * item * share + 18)
     installed = installed_memory()
     device = config.trainer.device if config.memory.device == "auto" else config.memory.device
     on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    on_gpu = on_gpu and config.memory.compression == "none"
     if installed is not None and needed > installed and not on_gpu:
         raise UserError(
             "memory.capacity_steps",

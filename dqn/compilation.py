@@ -39,7 +39,7 @@ def is_tracing() -> bool:
     return _tracing
 
 
-def wants_compilation(settings: TrainerConfig, pays_from_updates: int) -> bool:
+def wants_compilation(settings: TrainerConfig, pays_from_updates: float) -> bool:
     """What `trainer.compile` means for this run: its own word, or for "auto" whether the run is long enough.
 
     Args:
@@ -53,10 +53,8 @@ def wants_compilation(settings: TrainerConfig, pays_from_updates: int) -> bool:
     return settings.total_steps // settings.learn_every_steps * settings.updates_per_learn >= pays_from_updates
 
 
-def can_compile(device: torch.device) -> bool:
-    """Whether there is what compiling for this device needs; says once what is missing."""
-    if device.type != "cpu":
-        return False  # there the step is captured in a CUDA graph instead
+def can_compile() -> bool:
+    """Whether there is what compiling for a CPU needs; says what is missing."""
     from torch._inductor import cpp_builder, exc
 
     try:

@@ -132,6 +132,7 @@ class UniformMemoryConfig:
     capacity_steps: Positive | None
     warmup_steps: Annotated[NonNegative, TRAIT]
     replacement: bool
+    compression: Literal["none", "lz4"]
     device: Device
 
 
@@ -347,6 +348,7 @@ class TrainerConfig:
     threads: Positive | None
     precision: Literal["float32", "bfloat16"]
     compile: Literal["auto", "always", "never"]
+    profile: bool
 
 
 @dataclass(config=_STRICT, frozen=True)

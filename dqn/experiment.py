@@ -6,6 +6,7 @@ everything but traits, so what is not a trait is read from the first.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -56,12 +57,21 @@ from dqn.networks import q_network
 from dqn.networks.initialization import initialize
 from dqn.networks.population import flatten_parameters
 from dqn.randomness import derive_seed
+from dqn.sections import Sections, Stopwatch
 from dqn.target import NoTarget, PeriodicTarget, TargetRule
 from dqn.trainer import Parts, Periods, Trainer, Traits
 from dqn.validation import validate
 
-# Compiling took 25 to 40 s of two cores with nothing cached and an update of a small network gained about 1 ms.
-_COMPILING_PAYS_FROM_UPDATES = 50_000
+
+def _updates_worth_compiling(template: nn.Module, device: torch.device) -> float:
+    """From how many updates on a run is faster compiled, with nothing kept from earlier runs.
+
+    On a CPU compiling takes about 40 s. An update of a small network and the steps before it are 0.8 ms faster then; of
+    a convolutional one, whose time goes to the same library in either form, too little. On a GPU it costs nothing.
+    """
+    if device.type != "cpu":
+        return 0
+    return math.inf if any(isinstance(layer, nn.Conv2d) for layer in template.modules()) else 50_000
 
 
 def build_trainer(configs: Sequence[Config]) -> Trainer:
@@ -96,7 +106,8 @@ def build_trainer(configs: Sequence[Config]) -> Trainer:
         capacity_steps(first, spec),
         discount,
         first.memory.replacement,
-        device if first.memory.device == "auto" else resolve_device(first.memory.device),
+        _memory_device(first, device),
+        compressed=first.memory.compression == "lz4",
     )
     policy, schedule = _make_exploration(configs, device)
     terminal_rewards = [
@@ -127,8 +138,11 @@ def build_trainer(configs: Sequence[Config]) -> Trainer:
         ),
     )
     periods = Periods(first.trainer.log_every_steps, first.evaluation.every_steps, first.checkpoint.every_steps)
-    compiles = wants_compilation(first.trainer, _COMPILING_PAYS_FROM_UPDATES) and can_compile(device)
-    return Trainer(parts, first.trainer, first.evaluation.stop, periods, compiles)
+    compiles = wants_compilation(first.trainer, _updates_worth_compiling(template, device))
+    if compiles:  # on a GPU: captured in CUDA graphs, for which everything must be there
+        compiles = can_compile() if device.type == "cpu" else memory.device == device
+    sections = Stopwatch() if first.trainer.profile else Sections()
+    return Trainer(parts, first.trainer, first.evaluation.stop, periods, compiles, sections)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -136,6 +150,12 @@ def resolve_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
+
+
+def _memory_device(config: Config, network_device: torch.device) -> torch.device:
+    if config.memory.device != "auto":
+        return resolve_device(config.memory.device)
+    return network_device if config.memory.compression == "none" else torch.device("cpu")
 
 
 # --- environments ---

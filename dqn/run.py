@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from dqn import checkpoint
+from dqn.compilation import Compiled
 from dqn.conclusion import evaluate_network, export_network, film_network
 from dqn.config import Config
 from dqn.errors import UserError
@@ -23,6 +24,7 @@ from dqn.networks.population import member_network
 from dqn.observers.base import Observer
 from dqn.provenance import provenance
 from dqn.run_folder import RunFolder
+from dqn.sections import Stopwatch
 from dqn.terminal import say
 from dqn.trainer import Trainer
 from dqn.validation import validate
@@ -98,7 +100,7 @@ class Run:
         self._spec = trainer.parts.environment.spec
         self._best_evaluation: dict[str, Any] | None = None
         self._seconds_before = 0.0
-        self._started = time.monotonic()
+        self._started, self._compiled_before = time.monotonic(), Compiled.seconds
         self._observers = make_observers(config, config_values, folder, self._spec.frames_per_step)
 
     def load_state_dict(self, state: dict[str, Any], notes: Sequence[str]) -> None:
@@ -122,6 +124,7 @@ class Run:
                     if isinstance(event, End):
                         end = event
                 assert end is not None
+                self._report_profile()
                 summary = self._conclude(end)
             for observer in self._observers:
                 observer.on_run_end(summary, self._folder.path)
@@ -139,10 +142,27 @@ class Run:
         if isinstance(event, Evaluation) and event.is_best:
             mean = sum(event.returns) / len(event.returns)
             self._best_evaluation = {"step": event.step, "mean_return": mean}
-        for observer in self._observers:
-            observer.on_event(event)
+        with self._trainer.sections("log"):
+            for observer in self._observers:
+                observer.on_event(event)
         if isinstance(event, Pause):
-            self._save_checkpoint()
+            with self._trainer.sections("checkpoint"):
+                self._save_checkpoint()
+
+    def _report_profile(self) -> None:
+        """Print where the time went, and write the trace."""
+        sections = self._trainer.sections
+        if not isinstance(sections, Stopwatch):
+            return
+        shares = sections.shares()
+        total = sum(shares.values())
+        say(f"{total:,.1f} s of training, by section:")
+        for name, seconds in shares.items():
+            per_call = f"{1e6 * seconds / sections.calls[name]:10,.0f} us a call" if name in sections.calls else ""
+            say(f"  {name:12} {seconds:9,.2f} s {seconds / total:6.1%}  {per_call}".rstrip())
+        path = self._folder.path / "trace.json"
+        sections.write_trace(path)
+        say(f"{path}: open it in https://ui.perfetto.dev")
 
     def _save_checkpoint(self) -> None:
         state = {
@@ -166,6 +186,7 @@ class Run:
             "frames": trainer.steps * self._spec.frames_per_step,
             "updates": int(trainer.updates[0]),
             "seconds": round(self._seconds, 3),
+            "compile_seconds": round(Compiled.seconds - self._compiled_before, 3),
             "final_evaluation": None,
             "best_evaluation": self._best_evaluation,
             "export": None,

@@ -108,8 +108,10 @@ class Trainer:
         self._probe = ValueProbe()
         self._agent = Agent(parts.environment.spec, self.num_envs, parts.learner, parts.memory, parts.plan)
         self._averages = self._agent.averages
-        if compiles:
+        if compiles and self.device.type == "cpu":
             self._agent.compile()
+        elif compiles:
+            self._agent.capture()
         self._returns, self._lengths = np.zeros(shape), np.zeros(shape, dtype=np.int64)
         self._started = False
 
@@ -272,7 +274,8 @@ class Trainer:
         q_function = self.parts.learner.q_values
         collect = self._probe.collect if probing else None
         try:
-            games = self.parts.evaluator(q_function, self._evaluations, lambda: self.interrupted, collect)
+            with self.sections("evaluate"):
+                games = self.parts.evaluator(q_function, self._evaluations, lambda: self.interrupted, collect)
         except PlayInterruptedError:
             return  # still due: a resumed run plays it again
         self._last_evaluation = self.steps
@@ -334,7 +337,9 @@ class Trainer:
     def _to_device(self, array: Array) -> Tensor:
         """(M * E, ...) from an environment -> (M, E, ...)."""
         tensor = torch.from_numpy(array).view(self.members, self.num_envs, *array.shape[1:])
-        return tensor.to(self.device, non_blocking=True)
+        if self.device.type == "cpu":
+            return tensor
+        return tensor.pin_memory().to(self.device, non_blocking=True)  # from pinned memory nobody waits for the copy
 
     # --- state ---
 

@@ -8,13 +8,13 @@ transition. Stacks and next observations are rebuilt on reading; no stack reache
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from dqn.envs.base import EnvironmentSpec
+from dqn.memory.frames import Frames
 
 _TERMINATED, _RESET = 1, 2
 
@@ -50,17 +50,19 @@ class StreamStorage:
         members: M.
         num_envs: E.
         slots: per environment; more than the spec's frame_stack.
-        device: where everything is kept.
+        device: where everything but the frames is kept.
+        frames: where the frames are kept, in rings of the same size.
     """
 
-    def __init__(self, spec: EnvironmentSpec, members: int, num_envs: int, slots: int, device: torch.device) -> None:
+    def __init__(
+        self, spec: EnvironmentSpec, members: int, num_envs: int, slots: int, device: torch.device, frames: Frames
+    ) -> None:
         shape = (members, num_envs, slots)
         action_dtype = torch.uint8 if spec.num_actions <= 256 else torch.int32
         self.slots = slots
         self._stack = spec.frame_stack
         self._observation_shape = spec.observation_shape
-        # Not zeroed: memory that is never written is never taken from the machine.
-        self._frames = torch.empty((*shape, *spec.frame_shape), dtype=getattr(torch, spec.frame_dtype), device=device)
+        self._frames = frames
         self._actions = torch.zeros(shape, dtype=action_dtype, device=device)
         self._rewards = torch.zeros(shape, device=device)
         # Before the first slot there is a reset, so that the first stack does not reach behind it.
@@ -76,7 +78,7 @@ class StreamStorage:
 
     def start(self, frames: Tensor) -> None:
         """Put the first frames (M, E, *frame) of the stream."""
-        self._frames.index_copy_(2, self.slot, frames.unsqueeze(2))
+        self._frames.put(self.slot, frames)
 
     def add(self, experience: Experience) -> None:
         """Put what a step call brought."""
@@ -86,7 +88,7 @@ class StreamStorage:
         self._rewards.index_copy_(2, slot, experience.rewards.unsqueeze(2))
         self._flags.index_copy_(2, slot, flags.unsqueeze(2))
         self._calls += 1
-        self._frames.index_copy_(2, self.slot, experience.frames.unsqueeze(2))
+        self._frames.put(self.slot, experience.frames)
 
     def read(self, envs: Tensor, slots: Tensor) -> Transitions:
         """Rebuild the transitions at (environment, slot), each (M, B) int64."""
@@ -94,15 +96,15 @@ class StreamStorage:
         at = ring + slots
         flags = self._flags.view(-1)[at]
         window = ring.unsqueeze(-1) + (slots.unsqueeze(-1) + self._history) % self.slots  # (M, B, stack + 1)
-        frames = self._frames.flatten(0, 2)[window]  # (M, B, stack + 1, *frame)
         if self._stack > 1:
             # A frame is in the stack if no episode started after it: no reset in any slot from it up to the last but
             # one. The slots from the stack's oldest to the one before the transition's own decide.
             resets = (self._flags.view(-1)[window[..., : self._stack - 1]] & _RESET) != 0  # (M, B, stack - 1)
             started_after = resets.flip(-1).cumsum(-1).flip(-1) > 0
-            gone = started_after.view(*started_after.shape, *[1] * (frames.dim() - 3))
-            # Filled, not multiplied: what was never written may be NaN.
-            frames[:, :, : self._stack - 1].masked_fill_(gone, 0)
+            window = torch.cat(
+                [window[..., : self._stack - 1].masked_fill(started_after, self._frames.blank), window[..., -2:]], -1
+            )
+        frames = self._frames.read(window)  # (M, B, stack + 1, *frame)
         return Transitions(
             obs_tm1=self._stacked(frames[:, :, :-1]),
             a_tm1=self._actions.view(-1)[at].to(torch.int64),
@@ -116,12 +118,11 @@ class StreamStorage:
         return frames.reshape(*frames.shape[:2], *self._observation_shape)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All that was written, without copying; the unwritten part of a ring that is not yet full is left out."""
+        """All that was written; the unwritten part of a ring that is not yet full is left out."""
         written = min(int(self._calls) + 1, self.slots)
         return {
             "calls": self._calls,
-            # Apart, each is one piece of memory, which a checkpoint can write without a copy.
-            **{f"frames.{m}.{e}": ring[:written] for m, e, ring in self._frame_rings()},
+            **self._frames.state_dict(written),
             "actions": self._actions[:, :, :written],
             "rewards": self._rewards[:, :, :written],
             "flags": self._flags[:, :, :written],
@@ -134,11 +135,4 @@ class StreamStorage:
         self._flags.fill_(_RESET)
         for name in ("actions", "rewards", "flags"):
             getattr(self, f"_{name}")[:, :, :written].copy_(state[name])
-        for m, e, ring in self._frame_rings():
-            ring[:written].copy_(state[f"frames.{m}.{e}"])
-
-    def _frame_rings(self) -> Iterator[tuple[int, int, Tensor]]:
-        """Each member's each environment's frames, (slots, *frame)."""
-        for m, member in enumerate(self._frames):
-            for e, ring in enumerate(member):
-                yield m, e, ring
+        self._frames.load_state_dict(state)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dqn.envs.base import EnvironmentSpec
 from dqn.memory.batch import Batch
+from dqn.memory.frames import CompressedFrames, DenseFrames, Frames
 from dqn.memory.stream import Experience, StreamStorage
 
 
@@ -25,7 +26,8 @@ class UniformMemory:
         capacity_steps: agent steps of one member, summed over its environments.
         discount: (M,).
         replacement: whether a batch may hold a transition twice.
-        device: where everything is kept.
+        device: where everything is kept; the CPU where frames are compressed.
+        compressed: whether frames are kept compressed, without loss.
     """
 
     def __init__(
@@ -36,11 +38,18 @@ class UniformMemory:
         discount: Tensor,
         replacement: bool,
         device: torch.device,
+        compressed: bool = False,
     ) -> None:
         members = discount.shape[0]
         self.device = device
         slots = math.ceil(capacity_steps / num_envs) + spec.frame_stack
-        self._storage = StreamStorage(spec, members, num_envs, slots, device)
+        frames: Frames
+        if compressed:
+            frames = CompressedFrames(spec, members, num_envs, slots)
+        else:
+            frames = DenseFrames(spec, members, num_envs, slots, device)
+        self.is_traceable = frames.is_traceable
+        self._storage = StreamStorage(spec, members, num_envs, slots, device, frames)
         self._discount = discount.to(device).unsqueeze(-1)
         self._replacement = replacement
         self._lead = spec.frame_stack - 1

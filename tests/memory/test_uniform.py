@@ -159,6 +159,7 @@ class Setting:
     num_envs: int
     capacity_steps: int
     num_actions: int = 4
+    compressed: bool = False
 
     @property
     def discounts(self) -> list[float]:
@@ -167,7 +168,7 @@ class Setting:
     def memory(self, replacement: bool = True) -> UniformMemory:
         discount = torch.tensor(self.discounts)
         spec = make_spec(self.kind, self.stack, self.num_actions)
-        return UniformMemory(spec, self.num_envs, self.capacity_steps, discount, replacement, CPU)
+        return UniformMemory(spec, self.num_envs, self.capacity_steps, discount, replacement, CPU, self.compressed)
 
     def started(self, seed: int = 0) -> tuple[UniformMemory, NaiveMemory, RandomStream]:
         spec = make_spec(self.kind, self.stack, self.num_actions)
@@ -198,6 +199,9 @@ def add_to_both(memory: UniformMemory, naive: NaiveMemory, experience: Experienc
         Setting("vector", stack=4, members=2, num_envs=2, capacity_steps=25),
         Setting("discrete", stack=1, members=2, num_envs=2, capacity_steps=9),
         Setting("discrete", stack=1, members=1, num_envs=1, capacity_steps=13, num_actions=300),
+        Setting("image", stack=4, members=3, num_envs=2, capacity_steps=12, compressed=True),
+        Setting("rgb", stack=2, members=2, num_envs=1, capacity_steps=1, compressed=True),
+        Setting("vector", stack=1, members=2, num_envs=2, capacity_steps=9, compressed=True),
     ],
     ids=str,
 )
@@ -357,11 +361,12 @@ def state_copy(memory: UniformMemory) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in memory.state_dict().items()}
 
 
+@pytest.mark.parametrize("compressed", [False, True], ids=["dense", "compressed"])
 @pytest.mark.parametrize("used", [False, True], ids=["into_a_fresh_memory", "into_a_used_memory"])
 @pytest.mark.parametrize("calls", [0, 1, 3, 9, 10, 11, 40])
-def test_a_restored_memory_goes_on_as_the_one_that_was_saved(calls: int, used: bool) -> None:
+def test_a_restored_memory_goes_on_as_the_one_that_was_saved(calls: int, used: bool, compressed: bool) -> None:
     """Wherever its ring of 10 slots stands: empty, almost full, full, wrapped around."""
-    setting = Setting("vector", stack=4, members=2, num_envs=2, capacity_steps=12)
+    setting = Setting("vector", stack=4, members=2, num_envs=2, capacity_steps=12, compressed=compressed)
     memory, naive, stream = setting.started()
     for _ in range(calls):
         add_to_both(memory, naive, stream.step())

@@ -1,0 +1,1 @@
+"""Speed and memory beside Stable-Baselines3, on the same work."""

@@ -1,0 +1,61 @@
+"""Our side of a workload: `python -m dqn.benchmark.ours REQUEST` prints a measurement."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from dqn.benchmark.measurement import Measurement, answer
+from dqn.benchmark.workloads import WORKLOADS
+from dqn.compilation import Compiled
+from dqn.compose import compose_config
+from dqn.config import Config
+from dqn.events import Learning
+from dqn.experiment import build_trainer
+from dqn.observers.metrics_file import MetricsFile
+from dqn.sections import Stopwatch
+from dqn.validation import validate
+
+
+def run(request: dict[str, Any]) -> Measurement:
+    """Train with a metrics file, as any run has one, and time the last segment."""
+    workload = WORKLOADS[request["workload"]]
+    overrides = workload.overrides(request["num_envs"], request["compile"], request["precision"])
+    if request.get("profile"):
+        overrides.append("trainer.profile=true")
+    config = validate(Config, compose_config(overrides))
+    trainer = build_trainer([config])
+    marks: list[tuple[float, int, int, dict[str, float]]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        metrics = MetricsFile(Path(folder), trainer.parts.environment.spec.frames_per_step)
+        for event in trainer.run():
+            with trainer.sections("log"):
+                metrics.on_event(event)
+            if isinstance(event, Learning):
+                watch = trainer.sections
+                seconds = dict(watch.seconds) if isinstance(watch, Stopwatch) else {}
+                marks.append((time.perf_counter(), event.step, int(trainer.updates[0]), seconds))
+        metrics.close()
+    trainer.close()
+    (started, first_step, first_updates, before), (ended, last_step, last_updates, after) = marks[-2:]
+    precision = "" if request["precision"] == "float32" else f", {request['precision']}"
+    return Measurement(
+        side="dqn",
+        num_envs=request["num_envs"],
+        variant={"never": "uncompiled", "always": "compiled"}[request["compile"]] + precision,
+        steps=last_step - first_step,
+        seconds=ended - started,
+        updates=last_updates - first_updates,
+        batch_size=config.trainer.batch_size,
+        parameters=trainer.parts.learner.parameters.shape[1],
+        compile_seconds=Compiled.seconds,
+        sections={name: seconds - before.get(name, 0.0) for name, seconds in after.items()},
+    )
+
+
+if __name__ == "__main__":
+    answer(run(json.loads(sys.argv[1])))

@@ -1,0 +1,80 @@
+"""Stable-Baselines3's side of a workload: `python -m dqn.benchmark.peer REQUEST` prints a measurement."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+import ale_py
+import gymnasium
+import torch
+from stable_baselines3 import DQN
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_atari_env, make_vec_env
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack
+
+from dqn.benchmark.measurement import Measurement, answer
+from dqn.benchmark.workloads import BREAKOUT, WORKLOADS, Workload
+
+
+class _Marks(BaseCallback):
+    """Takes the time and the updates at the first steps at or after given ones; ends the run at the last."""
+
+    def __init__(self, steps: list[int]) -> None:
+        super().__init__()
+        self._waiting = steps
+        self.marks: list[tuple[float, int, int]] = []
+
+    def _on_step(self) -> bool:
+        if self._waiting and self.num_timesteps >= self._waiting[0]:
+            self._waiting.pop(0)
+            self.marks.append((time.perf_counter(), self.num_timesteps, self.model._n_updates))
+        return bool(self._waiting)
+
+
+def _environments(workload: Workload, num_envs: int) -> VecEnv:
+    if workload is BREAKOUT:
+        gymnasium.register_envs(ale_py)
+        return VecFrameStack(make_atari_env("BreakoutNoFrameskip-v4", n_envs=num_envs, seed=0), 4)
+    return make_vec_env("CartPole-v1", n_envs=num_envs, seed=0)
+
+
+def run(request: dict[str, Any]) -> Measurement:
+    """Train as its documentation shows, and time the last segment."""
+    workload, num_envs = WORKLOADS[request["workload"]], request["num_envs"]
+    torch.set_num_threads(workload.threads)
+    calls = max(1, workload.learn_every_steps // num_envs)
+    model = DQN(
+        "CnnPolicy" if workload is BREAKOUT else "MlpPolicy",
+        _environments(workload, num_envs),
+        learning_rate=workload.learning_rate,
+        buffer_size=workload.capacity_steps,
+        learning_starts=workload.warmup_steps,
+        batch_size=workload.batch_size,
+        train_freq=(calls, "step"),
+        gradient_steps=workload.updates_due(calls * num_envs),
+        target_update_interval=workload.target_period_steps,
+        max_grad_norm=10,
+        policy_kwargs=None if workload is BREAKOUT else {"net_arch": [120, 84]},
+        device="cpu",
+        seed=0,
+    )
+    callback = _Marks([2 * workload.segment_steps, 3 * workload.segment_steps])
+    model.learn(10 * workload.segment_steps, callback=callback)
+    (started, first_step, first_updates), (ended, last_step, last_updates) = callback.marks
+    return Measurement(
+        side="stable-baselines3",
+        num_envs=num_envs,
+        variant="as it comes",
+        steps=last_step - first_step,
+        seconds=ended - started,
+        updates=last_updates - first_updates,
+        batch_size=model.batch_size,
+        parameters=sum(p.numel() for p in model.q_net.parameters()),
+    )
+
+
+if __name__ == "__main__":
+    answer(run(json.loads(sys.argv[1])))

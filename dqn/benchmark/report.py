@@ -1,0 +1,131 @@
+"""The tables of a benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from dqn.benchmark.floor import Floor
+from dqn.benchmark.measurement import Measurement, differences, median_speed, ratio
+from dqn.benchmark.workloads import Workload
+
+_LAYOUT: dict[str, Any] = {"box": SIMPLE_HEAD, "title_justify": "left", "pad_edge": False, "padding": (0, 1, 0, 0)}
+
+
+@dataclass
+class Result:
+    """All that was measured of one workload."""
+
+    workload: Workload
+    floor: Floor
+    tried: list[Measurement] = field(default_factory=list)  # each variant once
+    ours: list[Measurement] = field(default_factory=list)  # the fastest variant, in turn with theirs
+    theirs: list[Measurement] = field(default_factory=list)
+    sections: dict[str, float] = field(default_factory=dict)  # of a further run of our fastest
+
+    @property
+    def problems(self) -> list[str]:
+        """Why there is no ratio."""
+        return differences(self.workload, self.ours, self.theirs)
+
+
+def fastest(measurements: Sequence[Measurement], side: str) -> Measurement:
+    """The fastest variant of a side."""
+    return max((one for one in measurements if one.side == side), key=lambda one: one.steps_per_second)
+
+
+def speed_table(results: Sequence[Result]) -> Table:
+    """Agent steps per second of both sides, their ratio, and the floor."""
+    table = Table(title="Agent steps per second while learning, each side with what suits it best", **_LAYOUT)
+    headings = ("", "dqn", "Stable-Baselines3", "ratio (least to largest)", "target", "floor", "of it")
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == "" else "right", no_wrap=True)
+    for result in results:
+        speed, target = median_speed(result.ours), result.workload.target_ratio
+        if result.problems:
+            quotient, verdict = "not the same work", "-"
+        else:
+            found = ratio(result.ours, result.theirs)
+            quotient = f"{found.median:.2f} ({found.least:.2f} to {found.largest:.2f})"
+            verdict = f"{target:g} {'met' if found.median >= target else 'missed'}"
+        floor = result.floor.steps_per_second
+        theirs = f"{median_speed(result.theirs):,.0f}"
+        cells = (
+            result.workload.name,
+            f"{speed:,.0f}",
+            theirs,
+            quotient,
+            verdict,
+            f"{floor:,.0f}",
+            f"{speed / floor:.0%}",
+        )
+        table.add_row(*cells)
+    return table
+
+
+def variants_table(results: Sequence[Result]) -> Table:
+    """What each choice brings: every variant, measured once."""
+    table = Table(title="Every variant, once", **_LAYOUT)
+    for heading in ("", "side", "environments", "how", "steps/s", "compiling, s"):
+        table.add_column(heading, justify="left" if heading in ("", "side", "how") else "right", no_wrap=True)
+    for result in results:
+        for one in result.tried:
+            compiling = f"{one.compile_seconds:.1f}" if one.compile_seconds else ""
+            speed = f"{one.steps_per_second:,.0f}"
+            table.add_row(result.workload.name, one.side, str(one.num_envs), one.variant, speed, compiling)
+    return table
+
+
+def sections_table(results: Sequence[Result]) -> Table:
+    """Where our time goes, microseconds per agent step."""
+    names = sorted({name for result in results for name in result.sections})
+    table = Table(title="Where our time goes, microseconds per agent step (profiled, hence a little slower)", **_LAYOUT)
+    table.add_column("")
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    for result in results:
+        steps = result.workload.segment_steps
+        cells = [f"{1e6 * result.sections.get(name, 0.0) / steps:,.1f}" for name in names]
+        table.add_row(result.workload.name, *cells)
+    return table
+
+
+def memory_lines(measured: dict[str, Any]) -> list[str]:
+    """The memory's figures beside their targets."""
+    per_million = measured["bytes"] / measured["steps"] * 1e6 / 1e9
+    sample = 1e3 * measured["sample_seconds"]
+    peer = measured["peer_bytes_per_step"] * 1e6 / 1e9
+    return [
+        f"memory: {measured['steps']:,} steps of Breakout take {measured['bytes'] / 1e9:.2f} GB, "
+        f"{per_million:.2f} GB a million ({_verdict(per_million <= 7.2, '7.2 GB')}); "
+        f"Stable-Baselines3's takes {peer:.1f} GB",
+        f"memory: a batch of 32 is sampled in {sample:.2f} ms ({_verdict(sample < 0.3, '0.3 ms')})",
+    ]
+
+
+def startup_lines(measured: dict[str, float]) -> list[str]:
+    """The times to begin beside their targets."""
+    step, help_ = measured["first_step_seconds"], measured["help_seconds"]
+    return [
+        f"startup: scripts/train.py takes {step:.2f} s to its first environment step ({_verdict(step < 4, '4 s')})",
+        f"startup: --help takes {help_:.2f} s ({_verdict(help_ < 1, '1 s')})",
+    ]
+
+
+def floor_lines(results: Sequence[Result]) -> list[str]:
+    """What the floors are made of."""
+    return [
+        f"floor of {r.workload.name}: {r.floor.operations_per_step / 1e6:,.1f} million operations a step at "
+        f"{r.floor.operations_per_second / 1e9:,.0f} GFLOP/s "
+        f"(bfloat16: {r.floor.bfloat16_operations_per_second / 1e9:,.0f}) and "
+        f" {1e6 * r.floor.environment_seconds_per_step:,.0f} us of environment"
+        for r in results
+    ]
+
+
+def _verdict(met: bool, target: str) -> str:
+    return f"target {target}: {'met' if met else 'missed'}"

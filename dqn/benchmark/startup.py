@@ -1,0 +1,47 @@
+"""How long `scripts/train.py` takes to its help, and to its first environment step."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from dqn.benchmark.clock import FILE
+from dqn.compose import CONF
+
+_TRAIN = CONF.parent / "scripts" / "train.py"
+
+
+def help_seconds(times: int) -> float:
+    """The median of `--help`, from start to end."""
+    seconds = []
+    for _ in range(times):
+        started = time.time()
+        subprocess.run([sys.executable, str(_TRAIN), "--help"], check=True, capture_output=True)
+        seconds.append(time.time() - started)
+    return statistics.median(seconds)
+
+
+def first_step_seconds(times: int) -> float:
+    """The median time from the start of the process to the first environment step of the default run."""
+    seconds = []
+    for _ in range(times):
+        with tempfile.TemporaryDirectory() as folder:
+            stamp = Path(folder) / "first_step"
+            words = ["env=gymnasium", "env.id=dqn.benchmark.clock:FirstStep-v0", "trainer.total_steps=64"]
+            words += ["memory.warmup_steps=0", "memory.replacement=true", "trainer.batch_size=1", "logger=none"]
+            words += ["evaluation.stop.mean_return=null", "evaluation.every_steps=null", "evaluation.video=false"]
+            words += ["evaluation.final_episodes=1", "export.formats=[]", f"hydra.run.dir={folder}/run"]
+            started = time.time()
+            subprocess.run(
+                [sys.executable, str(_TRAIN), *words],
+                check=True,
+                capture_output=True,
+                env={**os.environ, FILE: str(stamp)},
+            )
+            seconds.append(float(stamp.read_text(encoding="utf-8")) - started)
+    return statistics.median(seconds)

@@ -1,0 +1,116 @@
+"""What is measured: the same learning on both sides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A training run short enough to repeat.
+
+    The first `segment_steps` fill the memory and begin to learn, the second warm up, the third are timed.
+    """
+
+    name: str
+    preset: str
+    network: tuple[str, ...]  # our overrides
+    batch_size: int
+    learn_every_steps: int
+    capacity_steps: int
+    warmup_steps: int
+    target_period_steps: int
+    learning_rate: float
+    threads: int
+    segment_steps: int
+    num_envs: tuple[int, ...]  # either side takes what suits it better
+    compile: tuple[str, ...]
+    target_ratio: float
+
+    def updates_due(self, steps: int) -> int:
+        """Gradient steps in so many agent steps."""
+        return steps // self.learn_every_steps
+
+    def overrides(self, num_envs: int, compiles: str, precision: str) -> list[str]:
+        """Our configuration of it."""
+        return [
+            f"experiment={self.preset}",
+            "logger=none",
+            "algorithm=dqn",
+            "algorithm/loss=huber",
+            "target=hard",
+            "optimizer/learning_rate_schedule=constant",
+            *self.network,
+            f"env.num_envs={num_envs}",
+            f"memory.capacity_steps={self.capacity_steps}",
+            f"memory.warmup_steps={self.warmup_steps}",
+            f"target.period_steps={self.target_period_steps}",
+            f"optimizer.learning_rate={self.learning_rate}",
+            "optimizer.epsilon=1e-8",
+            "optimizer.max_gradient_norm=10",
+            f"trainer.batch_size={self.batch_size}",
+            f"trainer.learn_every_steps={self.learn_every_steps}",
+            "trainer.updates_per_learn=1",
+            f"trainer.threads={self.threads}",
+            f"trainer.compile={compiles}",
+            f"trainer.precision={precision}",
+            "trainer.device=cpu",
+            f"trainer.total_steps={3 * self.segment_steps}",
+            f"trainer.log_every_steps={self.segment_steps}",
+            "evaluation.every_steps=null",
+            "evaluation.stop.mean_return=null",
+            "checkpoint.every_steps=null",
+        ]
+
+
+_MLP = ("network=mlp", "network.hidden_sizes=[120,84]")
+
+CARTPOLE = Workload(
+    name="cartpole",
+    preset="cartpole",
+    network=_MLP,
+    batch_size=128,
+    learn_every_steps=10,
+    capacity_steps=10_000,
+    warmup_steps=1000,
+    target_period_steps=500,
+    learning_rate=2.5e-4,
+    threads=1,
+    segment_steps=5000,
+    num_envs=(1, 20),
+    compile=("never", "always"),
+    target_ratio=3.0,
+)
+CARTPOLE_EVERY_STEP = Workload(
+    name="cartpole_every_step",
+    preset="cartpole",
+    network=_MLP,
+    batch_size=32,
+    learn_every_steps=1,
+    capacity_steps=10_000,
+    warmup_steps=1000,
+    target_period_steps=500,
+    learning_rate=2.5e-4,
+    threads=1,
+    segment_steps=2000,
+    num_envs=(1, 10),
+    compile=("never", "always"),
+    target_ratio=5.0,
+)
+BREAKOUT = Workload(
+    name="breakout",
+    preset="breakout",
+    network=(),
+    batch_size=32,
+    learn_every_steps=4,
+    capacity_steps=10_000,
+    warmup_steps=400,
+    target_period_steps=1000,
+    learning_rate=1e-4,
+    threads=2,
+    segment_steps=480,
+    num_envs=(1, 8),
+    compile=("never", "always"),
+    target_ratio=3.5,
+)
+WORKLOADS = {workload.name: workload for workload in (CARTPOLE, CARTPOLE_EVERY_STEP, BREAKOUT)}

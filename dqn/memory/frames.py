@@ -1,0 +1,154 @@
+"""Where the stream's frames are kept: as they are in one tensor, or each compressed on its own.
+
+Both are rings of `slots` frames, one for each environment of each member. Frames are read by flat place, `(member * E +
+environment) * slots + slot`; the place `blank` holds the frame of zeros that stacks show from before an episode.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Protocol
+
+import lz4.block
+import numpy as np
+import torch
+from torch import Tensor
+
+from dqn.envs.base import EnvironmentSpec
+from dqn.errors import UserError
+
+
+class Frames(Protocol):
+    """Frames of M members with E environments each."""
+
+    blank: int
+    is_traceable: bool  # whether `put` and `read` are operations on tensors alone
+
+    def put(self, slot: Tensor, frames: Tensor) -> None:
+        """Keep frames (M, E, *frame) in the slot (1,) int64 of every ring."""
+
+    def read(self, places: Tensor) -> Tensor:
+        """The frames at places (M, B, K) int64 -> (M, B, K, *frame), bit by bit as they were put."""
+
+    def state_dict(self, written: int) -> dict[str, Tensor]:
+        """The frames in the first `written` slots of every ring."""
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over what `state_dict` gave, of smaller rings too; other names in `state` are left alone."""
+
+
+class DenseFrames:
+    """Frames in one tensor.
+
+    Args:
+        spec: of the environment.
+        members: M.
+        num_envs: E.
+        slots: per environment.
+        device: where the tensor is.
+    """
+
+    is_traceable = True
+
+    def __init__(self, spec: EnvironmentSpec, members: int, num_envs: int, slots: int, device: torch.device) -> None:
+        self.blank = members * num_envs * slots
+        dtype = getattr(torch, spec.frame_dtype)
+        # Not zeroed: memory that is never written is never taken from the machine.
+        self._flat = torch.empty((self.blank + 1, *spec.frame_shape), dtype=dtype, device=device)
+        self._flat[self.blank] = 0
+        self._frames = self._flat[: self.blank].view(members, num_envs, slots, *spec.frame_shape)
+
+    def put(self, slot: Tensor, frames: Tensor) -> None:
+        """Keep frames (M, E, *frame) in the slot (1,) int64 of every ring."""
+        self._frames.index_copy_(2, slot, frames.unsqueeze(2))
+
+    def read(self, places: Tensor) -> Tensor:
+        """The frames at places (M, B, K) int64 -> (M, B, K, *frame)."""
+        # Copies whole frames, where indexing would go by single bytes.
+        return self._flat.index_select(0, places.flatten()).view(*places.shape, *self._flat.shape[1:])
+
+    def state_dict(self, written: int) -> dict[str, Tensor]:
+        """The frames in the first `written` slots of every ring, without copying."""
+        # Apart, each is one piece of memory, which a checkpoint can write without a copy.
+        return {f"frames.{m}.{e}": ring[:written] for m, e, ring in self._rings()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over what `state_dict` gave, of smaller rings too."""
+        if _lengths_name(0, 0) in state:
+            raise UserError("memory.compression", "none", "the memory in this checkpoint is compressed; use lz4")
+        for m, e, ring in self._rings():
+            kept = state[f"frames.{m}.{e}"]
+            ring[: len(kept)].copy_(kept)
+
+    def _rings(self) -> Iterator[tuple[int, int, Tensor]]:
+        """Each member's each environment's frames, (slots, *frame)."""
+        for m, member in enumerate(self._frames):
+            for e, ring in enumerate(member):
+                yield m, e, ring
+
+
+class CompressedFrames:
+    """Frames in the machine's memory, each an LZ4 block; reading gives back the very bytes.
+
+    Args:
+        spec: of the environment.
+        members: M.
+        num_envs: E.
+        slots: per environment.
+    """
+
+    is_traceable = False
+
+    def __init__(self, spec: EnvironmentSpec, members: int, num_envs: int, slots: int) -> None:
+        self._rings, self._slots = [(m, e) for m in range(members) for e in range(num_envs)], slots
+        self._shape, self._dtype = spec.frame_shape, getattr(torch, spec.frame_dtype)
+        self._size = math.prod(spec.frame_shape) * self._dtype.itemsize  # bytes of a frame
+        self.blank = len(self._rings) * slots
+        # An array, not a list: Python's garbage collector would go through a list of a million frames again and again.
+        self._blocks = np.empty(self.blank + 1, dtype=object)
+        self._blocks[:] = _compress(bytes(self._size))  # everywhere the same object
+
+    def put(self, slot: Tensor, frames: Tensor) -> None:
+        """Keep frames (M, E, *frame) in the slot (1,) int64 of every ring."""
+        data = frames.contiguous().view(-1).view(torch.uint8).numpy().data
+        for place in range(int(slot), self.blank, self._slots):
+            self._blocks[place], data = _compress(data[: self._size]), data[self._size :]
+
+    def read(self, places: Tensor) -> Tensor:
+        """The frames at places (M, B, K) int64 -> (M, B, K, *frame)."""
+        size = self._size
+        frames = torch.empty(places.numel() * size, dtype=torch.uint8)
+        data = frames.numpy().data
+        # One at a time, each is copied while it is in the processor's cache.
+        for i, block in enumerate(self._blocks[places.flatten().numpy()].tolist()):
+            data[i * size : (i + 1) * size] = lz4.block.decompress(block, size)
+        return frames.view(self._dtype).view(*places.shape, *self._shape)
+
+    def state_dict(self, written: int) -> dict[str, Tensor]:
+        """The first `written` blocks of every ring one after another, (bytes,) uint8, and the length of each."""
+        state = {}
+        for (m, e), ring in zip(self._rings, self._blocks[:-1].reshape(-1, self._slots), strict=True):
+            blocks = ring[:written].tolist()
+            state[f"frames.{m}.{e}"] = torch.frombuffer(bytearray().join(blocks), dtype=torch.uint8)
+            state[_lengths_name(m, e)] = torch.tensor([len(block) for block in blocks])  # (written,) int64
+        return state
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over what `state_dict` gave, of smaller rings too."""
+        if _lengths_name(0, 0) not in state:
+            raise UserError("memory.compression", "lz4", "the memory in this checkpoint is not compressed; use none")
+        for (m, e), ring in zip(self._rings, self._blocks[:-1].reshape(-1, self._slots), strict=True):
+            data = state[f"frames.{m}.{e}"].numpy().data
+            ends = state[_lengths_name(m, e)].cumsum(0).tolist()
+            for i, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):
+                ring[i] = bytes(data[begin:end])
+
+
+def _compress(frame: bytes | memoryview) -> bytes:
+    block: bytes = lz4.block.compress(frame, store_size=False)
+    return block
+
+
+def _lengths_name(m: int, e: int) -> str:
+    return f"frame_lengths.{m}.{e}"

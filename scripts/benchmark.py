@@ -1,0 +1,18 @@
+"""Speed and memory beside Stable-Baselines3 (pip install -e ".[bench]").
+
+  python scripts/benchmark.py all
+  python scripts/benchmark.py cartpole startup repeats=3
+
+Workloads: cartpole, cartpole_every_step, breakout, memory, startup.
+"""
+
+import sys
+
+from dqn.benchmark.command import BenchmarkOptions, benchmark
+from dqn.cli import run_command
+from dqn.options import parse_options
+
+if __name__ == "__main__":
+    names = [word for word in sys.argv[1:] if "=" not in word and not word.startswith("-")]
+    words = [word for word in sys.argv[1:] if word not in names]
+    run_command(lambda: benchmark(names, parse_options(BenchmarkOptions, words, __doc__ or "")))

@@ -1,0 +1,136 @@
+"""Compiled training is the same training, and tracing leaves no trace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from dqn import compilation
+from dqn.compilation import Compiled, can_compile, wants_compilation
+from dqn.experiment import build_trainer
+from dqn.trainer import Trainer
+
+needs_compiler = pytest.mark.skipif(not can_compile(), reason="there is no C++ compiler")
+
+SMALL = (
+    "experiment=cartpole",
+    "logger=none",
+    "algorithm=dqn",
+    "network.hidden_sizes=[16]",
+    "memory.capacity_steps=200",
+    "memory.warmup_steps=40",
+    "trainer.learn_every_steps=2",
+    "trainer.updates_per_learn=1",
+    "trainer.batch_size=8",
+    "trainer.total_steps=400",
+    "env.num_envs=2",
+    "evaluation.every_steps=null",
+    "evaluation.stop.mean_return=null",
+    "checkpoint.every_steps=null",
+)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for this file: compiling takes seconds."""
+    return tmp_path_factory.mktemp("cache")
+
+
+def train(config) -> tuple[Trainer, list]:
+    trainer = build_trainer([config])
+    events = list(trainer.run())
+    trainer.close()
+    return trainer, events
+
+
+@needs_compiler
+def test_compiled_and_uncompiled_runs_learn_the_same_and_repeat_themselves(make_config, cache, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    plain, _ = train(make_config(*SMALL, "trainer.compile=never"))
+    first, first_events = train(make_config(*SMALL, "trainer.compile=always"))
+    second, second_events = train(make_config(*SMALL, "trainer.compile=always"))
+    assert first_events == second_events
+    assert plain.updates[0] == first.updates[0] > 150
+    states = [trainer.state_dict() for trainer in (plain, first, second)]
+    for name, tensor in states[0]["learner"].items():
+        torch.testing.assert_close(states[1]["learner"][name], tensor, atol=1e-5, rtol=1e-4)
+        assert torch.equal(states[1]["learner"][name], states[2]["learner"][name])
+    for name, tensor in states[0]["memory"].items():
+        torch.testing.assert_close(states[1]["memory"][name], tensor, atol=1e-6, rtol=1e-6)
+
+
+@needs_compiler
+def test_a_population_is_compiled_too(make_config, cache, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    configs = {
+        kind: [make_config(*SMALL, "trainer.total_steps=120", f"trainer.compile={kind}", f"seed={s}") for s in (1, 2)]
+        for kind in ("never", "always")
+    }
+    parameters = {}
+    for kind, of_members in configs.items():
+        trainer = build_trainer(of_members)
+        list(trainer.run())
+        trainer.close()
+        parameters[kind] = trainer.parts.learner.parameters
+    torch.testing.assert_close(parameters["always"], parameters["never"], atol=1e-5, rtol=1e-4)
+
+
+@needs_compiler
+def test_the_second_run_compiles_nothing(cache, monkeypatch, capfd):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    total = torch.zeros(3)
+
+    def add(values: torch.Tensor) -> torch.Tensor:
+        total.add_(values)
+        return total * 2
+
+    for times in (1, 2):
+        result = Compiled(add, "adding")(torch.arange(3.0))
+        assert torch.equal(total, times * torch.arange(3.0))
+        assert torch.equal(result, 2 * total)
+    assert capfd.readouterr().err.count("compiling") == 1
+
+
+def test_tracing_changes_nothing_and_finds_what_the_function_owns():
+    counter, table = torch.zeros(1, dtype=torch.int64), torch.ones(2, 3)
+    owner = SimpleNamespace(counter=counter)
+
+    def step(values: torch.Tensor) -> torch.Tensor:
+        owner.counter += 1  # assigns: the attribute must still be the tensor
+        table.view(-1)[:2].mul_(values)
+        return table.sum() + owner.counter
+
+    graph, state = compilation._trace(step, [torch.full((2,), 5.0)])
+    assert owner.counter is counter
+    assert counter.item() == 0
+    assert torch.equal(table, torch.ones(2, 3))
+    assert {id(tensor) for tensor in state} == {id(counter), id(table)}
+    result = graph(*state, torch.full((2,), 5.0))
+    assert (counter.item(), table.sum().item(), result.item()) == (1, 14.0, 15.0)
+
+
+def test_a_run_is_compiled_if_it_says_so_or_is_long(make_config):
+    for compiles, steps, expected in [
+        ("always", 400, True),
+        ("never", 10_000_000, False),
+        ("auto", 400, False),
+        ("auto", 100_000, True),
+        ("auto", 99_998, False),
+    ]:
+        settings = make_config(*SMALL, f"trainer.compile={compiles}", f"trainer.total_steps={steps}").trainer
+        assert wants_compilation(settings, 50_000) is expected
+
+
+def test_without_a_compiler_the_run_goes_uncompiled_and_says_so_once(make_config, monkeypatch, capfd):
+    from torch._inductor import cpp_builder, exc
+
+    def none() -> str:
+        raise exc.InvalidCxxCompiler
+
+    monkeypatch.setattr(cpp_builder, "get_cpp_compiler", none)
+    trainer, _ = train(make_config(*SMALL, "trainer.compile=always"))
+    assert trainer.updates[0] > 150
+    assert capfd.readouterr().err.count("no C++ compiler") == 1

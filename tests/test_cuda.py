@@ -1,0 +1,59 @@
+"""The same on a GPU: training there is training here, captured or not. Run with `pytest -m cuda` where there is one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dqn.cuda_graphs import Captured
+from dqn.experiment import build_trainer
+
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"),
+]
+
+SMALL = (
+    "experiment=cartpole",
+    "logger=none",
+    "network.hidden_sizes=[16]",
+    "memory.capacity_steps=200",
+    "memory.warmup_steps=40",
+    "trainer.learn_every_steps=2",
+    "trainer.updates_per_learn=1",
+    "trainer.batch_size=8",
+    "trainer.total_steps=400",
+    "env.num_envs=2",
+    "evaluation.every_steps=null",
+    "evaluation.stop.mean_return=null",
+    "checkpoint.every_steps=null",
+)
+ATARI = ("experiment=breakout", "memory.capacity_steps=200", "memory.warmup_steps=40", "trainer.total_steps=120")
+
+
+@pytest.mark.parametrize("overrides", [SMALL, (*SMALL[1:2], *ATARI, *SMALL[-3:-2], SMALL[-1])])
+@pytest.mark.parametrize("compiles", ["never", "always"])
+def test_training_on_the_gpu_is_training_on_the_cpu(make_config, overrides, compiles):
+    parameters = []
+    for device in ("cpu", "cuda"):
+        config = make_config(*overrides, f"trainer.device={device}", f"trainer.compile={compiles}")
+        trainer = build_trainer([config])
+        list(trainer.run())
+        trainer.close()
+        parameters.append(trainer.parts.learner.parameters.cpu())
+    torch.testing.assert_close(parameters[1], parameters[0], atol=1e-3, rtol=1e-3)
+
+
+def test_a_captured_function_does_its_work_once_a_call():
+    total = torch.zeros(3, device="cuda")
+
+    def add(values: torch.Tensor) -> torch.Tensor:
+        total.add_(values)
+        return total * 2
+
+    captured = Captured(add)
+    values = torch.arange(3.0, device="cuda")
+    for times in range(1, 8):
+        result = captured(values)
+        assert torch.equal(total, times * values)
+        assert torch.equal(result, 2 * total)
