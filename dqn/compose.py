@@ -14,7 +14,6 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from dqn.config import Config
 from dqn.errors import UserError, nearest
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -56,6 +55,8 @@ def resolve(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
         raise UserError(str(error.full_key or ""), "", str(error).splitlines()[0]) from error
     assert isinstance(container, dict)
     values = {str(key): value for key, value in container.items()}
+    from dqn.config import Config  # here: the schema takes 0.1 s to build, and --help needs none
+
     _leave_out_strays(Config, values, "", {override.lstrip("+").partition("=")[0] for override in overrides})
     return values
 

@@ -117,4 +117,7 @@ def _measure_aloud(module: str, workload: Workload, how: dict[str, Any]) -> Meas
 def _measure_memory(steps: int) -> dict[str, Any]:
     say(f"memory: filling {steps:,} steps")
     peer = in_a_process("dqn.benchmark.peer_memory", {})
-    return {**in_a_process("dqn.benchmark.memory", {"steps": steps}), **peer}
+    kinds = {
+        kind: in_a_process("dqn.benchmark.memory", {"steps": steps, "compression": kind}) for kind in ("none", "lz4")
+    }
+    return {**kinds, **peer}

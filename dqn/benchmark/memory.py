@@ -25,7 +25,7 @@ _CALLS_PLAYED = 500  # of the games; the memory is filled with these again and a
 _SAMPLES = 500
 
 
-def measure_memory(steps: int) -> dict[str, Any]:
+def measure_memory(steps: int, compression: str) -> dict[str, Any]:
     """Bytes of the process that filling took, and seconds to sample a batch of 32."""
     torch.set_num_threads(1)
     config = validate(Config, compose_config(["experiment=breakout", f"env.num_envs={_NUM_ENVS}"]))
@@ -41,7 +41,9 @@ def measure_memory(steps: int) -> dict[str, Any]:
     environment.close()
     before = _resident_bytes()
     discount = torch.tensor([0.99])
-    memory = UniformMemory(environment.spec, _NUM_ENVS, steps, discount, True, torch.device("cpu"))
+    memory = UniformMemory(
+        environment.spec, _NUM_ENVS, steps, discount, True, torch.device("cpu"), compression == "lz4"
+    )
     memory.start(first)
     for call in range(steps // _NUM_ENVS):
         memory.add(played[call % _CALLS_PLAYED])
@@ -52,7 +54,7 @@ def measure_memory(steps: int) -> dict[str, Any]:
         started = time.perf_counter()
         memory.sample(uniforms)
         seconds.append(time.perf_counter() - started)
-    return {"steps": steps, "bytes": taken, "sample_seconds": statistics.median(seconds)}
+    return {"steps": steps, "compression": compression, "bytes": taken, "sample_seconds": statistics.median(seconds)}
 
 
 def _resident_bytes() -> int:
@@ -61,4 +63,5 @@ def _resident_bytes() -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure_memory(json.loads(sys.argv[1])["steps"])))
+    request = json.loads(sys.argv[1])
+    print(json.dumps(measure_memory(request["steps"], request["compression"])))
