@@ -86,10 +86,20 @@ class Compiled:
         """Call it; the first time it is traced, and compiled if that has not been done before."""
         if self._run is None:
             started = time.perf_counter()
-            self._run = self._prepare(args)
+            try:
+                self._run = self._prepare(args)
+            except Exception as error:  # whatever a compiler may meet, training can do without
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                say(f"trainer.compile: {self._name} goes uncompiled: {reason}")
+                self._run = self._uncompiled
             Compiled.seconds += time.perf_counter() - started
         outputs = self._run([*self._state, *args])
         return outputs[0] if outputs else None
+
+    def _uncompiled(self, inputs: list[Tensor]) -> list[Tensor]:
+        """What a compiled form does, by the function itself."""
+        output = self._function(*inputs[len(self._state) :])
+        return [] if output is None else [output]
 
     def _prepare(self, args: Sequence[Tensor]) -> Callable[[list[Tensor]], list[Tensor]]:
         graph, self._state = _trace(self._function, args)

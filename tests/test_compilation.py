@@ -134,3 +134,17 @@ def test_without_a_compiler_the_run_goes_uncompiled_and_says_so_once(make_config
     trainer, _ = train(make_config(*SMALL, "trainer.compile=always"))
     assert trainer.updates[0] > 150
     assert capfd.readouterr().err.count("no C++ compiler") == 1
+
+
+def test_where_compiling_fails_the_function_itself_is_called_and_one_line_says_why(monkeypatch, tmp_path, capfd):
+    def fail(*_: object) -> None:
+        raise RuntimeError("no space left\nand a long trace")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(compilation, "_compile", fail)
+    total = torch.zeros(2)
+    add = Compiled(total.add_, "adding")
+    for times in (1, 2, 3):
+        add(torch.ones(2))
+        assert total.tolist() == [times, times]
+    assert capfd.readouterr().err.count("adding goes uncompiled: no space left\n") == 1

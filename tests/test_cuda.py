@@ -13,33 +13,29 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"),
 ]
 
-SMALL = (
-    "experiment=cartpole",
+QUIET = (
     "logger=none",
-    "network.hidden_sizes=[16]",
-    "memory.capacity_steps=200",
-    "memory.warmup_steps=40",
-    "trainer.learn_every_steps=2",
-    "trainer.updates_per_learn=1",
-    "trainer.batch_size=8",
-    "trainer.total_steps=400",
-    "env.num_envs=2",
     "evaluation.every_steps=null",
     "evaluation.stop.mean_return=null",
     "checkpoint.every_steps=null",
 )
-ATARI = ("experiment=breakout", "memory.capacity_steps=200", "memory.warmup_steps=40", "trainer.total_steps=120")
+MEMORY = ("memory.capacity_steps=200", "memory.warmup_steps=40")
+RUNS = {
+    "vectors": ("experiment=cartpole", "network.hidden_sizes=[16]", "trainer.batch_size=8", "trainer.total_steps=400"),
+    "images": ("experiment=breakout", "trainer.total_steps=120"),
+}
 
 
-@pytest.mark.parametrize("overrides", [SMALL, (*SMALL[1:2], *ATARI, *SMALL[-3:-2], SMALL[-1])])
+@pytest.mark.parametrize("kind", RUNS)
 @pytest.mark.parametrize("compiles", ["never", "always"])
-def test_training_on_the_gpu_is_training_on_the_cpu(make_config, overrides, compiles):
+def test_training_on_the_gpu_is_training_on_the_cpu(make_config, kind, compiles):
     parameters = []
     for device in ("cpu", "cuda"):
-        config = make_config(*overrides, f"trainer.device={device}", f"trainer.compile={compiles}")
-        trainer = build_trainer([config])
+        how = (f"trainer.device={device}", f"trainer.compile={compiles if device == 'cuda' else 'never'}")
+        trainer = build_trainer([make_config(*RUNS[kind], *MEMORY, *QUIET, *how)])
         list(trainer.run())
         trainer.close()
+        assert trainer.updates[0] > 0
         parameters.append(trainer.parts.learner.parameters.cpu())
     torch.testing.assert_close(parameters[1], parameters[0], atol=1e-3, rtol=1e-3)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,10 @@ class Workload:
         ]
 
 
-_MLP = ("network=mlp", "network.hidden_sizes=[120,84]")
-
 CARTPOLE = Workload(
     name="cartpole",
     preset="cartpole",
-    network=_MLP,
+    network=("network=mlp", "network.hidden_sizes=[120,84]"),
     batch_size=128,
     learn_every_steps=10,
     capacity_steps=10_000,
@@ -81,20 +79,13 @@ CARTPOLE = Workload(
     compile=("never", "always"),
     target_ratio=3.0,
 )
-CARTPOLE_EVERY_STEP = Workload(
+CARTPOLE_EVERY_STEP = replace(
+    CARTPOLE,
     name="cartpole_every_step",
-    preset="cartpole",
-    network=_MLP,
     batch_size=32,
     learn_every_steps=1,
-    capacity_steps=10_000,
-    warmup_steps=1000,
-    target_period_steps=500,
-    learning_rate=2.5e-4,
-    threads=1,
     segment_steps=2000,
     num_envs=(1, 10),
-    compile=("never", "always"),
     target_ratio=5.0,
 )
 BREAKOUT = Workload(
