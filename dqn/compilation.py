@@ -174,7 +174,7 @@ def _compile(graph: fx.GraphModule, inputs: Sequence[Tensor], path: Path) -> Non
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"{path.stem}-{os.getpid()}.pt2")
     exported = torch.export.export(graph, tuple(inputs), strict=False)
-    torch._inductor.aoti_compile_and_package(exported, package_path=str(beside), inductor_configs=_OPTIONS)
+    torch._inductor.aoti_compile_and_package(exported, package_path=str(beside), inductor_configs=dict(_OPTIONS))
     beside.replace(path)
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from dqn.benchmark import report
 from dqn.benchmark.floor import Floor
-from dqn.benchmark.measurement import Measurement, in_a_process, measure
+from dqn.benchmark.measurement import Measurement, differences, in_a_process, measure, ratio
 from dqn.benchmark.report import Result, fastest
 from dqn.benchmark.startup import first_step_seconds, help_seconds
 from dqn.benchmark.workloads import BREAKOUT, WORKLOADS, Workload
@@ -26,6 +26,7 @@ from dqn.terminal import say
 
 _OURS, _PEER = "dqn.benchmark.ours", "dqn.benchmark.peer"
 _NAMES = (*WORKLOADS, "memory", "startup")
+_PAGE_WIDTH = 120  # characters, where the output is no terminal
 
 
 @dataclass(config=ConfigDict(extra="forbid"), frozen=True)
@@ -43,39 +44,65 @@ def benchmark(names: Sequence[str], options: BenchmarkOptions) -> None:
     """Measure the named workloads, or all.
 
     Raises:
-        UserError: there is no such workload, or Stable-Baselines3 is not installed.
+        UserError: there is no such workload, the output has no folder, or Stable-Baselines3 is not installed.
     """
     chosen = _NAMES if "all" in names or not names else tuple(names)
     for name in chosen:
         if name not in _NAMES:
             raise UserError("workload", name, f"no such workload; {nearest(name, (*_NAMES, 'all'))}")
-    if importlib.util.find_spec("stable_baselines3") is None:
-        raise UserError("", None, 'Stable-Baselines3 is not installed: pip install -e ".[bench]"')
-    record: dict[str, Any] = {"provenance": provenance()}
-    results = [_measure(WORKLOADS[name], options.repeats) for name in chosen if name in WORKLOADS]
-    record["workloads"] = {result.workload.name: asdict(result) for result in results}
+    _check_peer(chosen)
+    output = Path(options.output)
+    if not output.absolute().parent.is_dir():
+        raise UserError("output", options.output, "there is no such folder to write in")
+    record: dict[str, Any] = {"provenance": provenance(), "options": asdict(options), "workloads": {}}
+    results = []
+    for name in dict.fromkeys(chosen):
+        if name in WORKLOADS:
+            results.append(_measure(WORKLOADS[name], options.repeats))
+            record["workloads"][name] = _record(results[-1])
+        elif name == "memory":
+            record["memory"] = _measure_memory(options.memory_steps, options.repeats)
+        else:
+            say("startup: five times each")
+            record["startup"] = {"help_seconds": help_seconds(5), "first_step_seconds": first_step_seconds(5)}
+        write_json(output, record)  # all so far: what follows takes minutes and may fail
     lines = [problem for result in results for problem in result.problems] + report.floor_lines(results)
-    if "memory" in chosen:
-        record["memory"] = _measure_memory(options.memory_steps)
-        lines += report.memory_lines(record["memory"])
-    if "startup" in chosen:
-        say("startup: five times each")
-        record["startup"] = {"help_seconds": help_seconds(5), "first_step_seconds": first_step_seconds(5)}
-        lines += report.startup_lines(record["startup"])
+    lines += report.memory_lines(record["memory"]) if "memory" in record else []
+    lines += report.startup_lines(record["startup"]) if "startup" in record else []
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_PAGE_WIDTH)
     if results:
         for table in (report.speed_table, report.variants_table, report.sections_table):
             console.print(table(results))
     for line in lines:
         console.print(line, highlight=False)
-    write_json(Path(options.output), record)
     console.print(f"everything that was measured: {options.output}", highlight=False)
+
+
+def _check_peer(chosen: Sequence[str]) -> None:
+    needed = [] if set(chosen) <= {"startup"} else ["stable_baselines3"]
+    needed += ["cv2"] if "breakout" in chosen else []
+    if any(importlib.util.find_spec(module) is None for module in needed):
+        raise UserError("", None, 'Stable-Baselines3 is not installed, or not all of it: pip install -e ".[bench]"')
+
+
+def _record(result: Result) -> dict[str, Any]:
+    """All that was measured, and what the table makes of it."""
+    found = result.ratio
+    verdict = {
+        "compared": result.compared,
+        "problems": result.problems,
+        "ratio": None if found is None else asdict(found),
+        "floor_steps_per_second": result.floor_steps_per_second,
+    }
+    return {**verdict, **asdict(result)}
 
 
 def _measure(workload: Workload, repeats: int) -> Result:
     """Every variant once, then the fastest of each side in turn."""
     result = Result(workload, Floor(**in_a_process("dqn.benchmark.floor", {"workload": workload.name})))
-    for module, how in _variants(workload):
+    for module, how in _variants(result):
         result.tried.append(_measure_aloud(module, workload, how))
     ours, theirs = (_how_of(fastest(result.tried, side), workload) for side in ("dqn", "stable-baselines3"))
     for _ in range(repeats):
@@ -85,13 +112,17 @@ def _measure(workload: Workload, repeats: int) -> Result:
     return result
 
 
-def _variants(workload: Workload) -> Iterator[tuple[str, dict[str, Any]]]:
-    precisions = ["float32"]
+def _variants(result: Result) -> Iterator[tuple[str, dict[str, Any]]]:
+    workload, floor, precisions = result.workload, result.floor, ["float32"]
     if workload is BREAKOUT:
         if torch.cpu._is_avx512_bf16_supported():
             precisions.append("bfloat16")
         else:
-            say(f"{workload.name}: bfloat16 is left out, since this processor has no instructions for it")
+            full, half = floor.operations_per_second / 1e9, floor.bfloat16_operations_per_second / 1e9
+            say(
+                f"{workload.name}: bfloat16 is left out, since this processor has no instructions for it "
+                f"(a matrix product: {half:,.0f} GFLOP/s, in float32 {full:,.0f})"
+            )
     for num_envs in workload.num_envs:
         for compiles in workload.compile:
             for precision in precisions:
@@ -104,8 +135,7 @@ def _how_of(one: Measurement, workload: Workload) -> dict[str, Any]:
     if one.side != "dqn":
         return {"num_envs": one.num_envs}
     compiles = "never" if one.variant.startswith("uncompiled") else "always"
-    precision = "bfloat16" if "bfloat16" in one.variant else "float32"
-    return {"num_envs": one.num_envs, "compile": compiles, "precision": precision}
+    return {"num_envs": one.num_envs, "compile": compiles, "precision": one.precision}
 
 
 def _measure_aloud(module: str, workload: Workload, how: dict[str, Any]) -> Measurement:
@@ -114,10 +144,21 @@ def _measure_aloud(module: str, workload: Workload, how: dict[str, Any]) -> Meas
     return one
 
 
-def _measure_memory(steps: int) -> dict[str, Any]:
-    say(f"memory: filling {steps:,} steps")
-    peer = in_a_process("dqn.benchmark.peer_memory", {})
-    kinds = {
-        kind: in_a_process("dqn.benchmark.memory", {"steps": steps, "compression": kind}) for kind in ("none", "lz4")
+def _measure_memory(steps: int, repeats: int) -> dict[str, Any]:
+    """Plain and compressed: what each takes, and in turn how fast Breakout learns from it."""
+    measured = in_a_process("dqn.benchmark.peer_memory", {})
+    runs: dict[str, list[Measurement]] = {"none": [], "lz4": []}
+    for compression in runs:
+        say(f"memory: filling {steps:,} steps, compression {compression}")
+        measured[compression] = in_a_process("dqn.benchmark.memory", {"steps": steps, "compression": compression})
+    how = {"num_envs": BREAKOUT.num_envs[-1], "compile": "never", "precision": "float32"}
+    for _ in range(repeats):
+        for compression, done in runs.items():
+            done.append(_measure_aloud(_OURS, BREAKOUT, {**how, "compression": compression}))
+    problems = differences(BREAKOUT, runs["lz4"], runs["none"])
+    return {
+        **measured,
+        "problems": problems,
+        "speed_ratio": None if problems else asdict(ratio(runs["lz4"], runs["none"])),
+        "runs": {compression: [asdict(one) for one in done] for compression, done in runs.items()},
     }
-    return {**kinds, **peer}

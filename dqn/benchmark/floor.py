@@ -27,17 +27,17 @@ _ENVIRONMENT_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Floor:
-    """What nothing on this machine can be faster than, without lower precision."""
+    """What no code on this machine can be faster than."""
 
     operations_per_second: float  # floating point, float32
     bfloat16_operations_per_second: float
     operations_per_step: float
     environment_seconds_per_step: float
 
-    @property
-    def steps_per_second(self) -> float:
+    def steps_per_second(self, precision: str) -> float:
         """Agent steps per second if there were nothing but arithmetic and environment, one after the other."""
-        return 1.0 / (self.operations_per_step / self.operations_per_second + self.environment_seconds_per_step)
+        rate = self.bfloat16_operations_per_second if precision == "bfloat16" else self.operations_per_second
+        return 1.0 / (self.operations_per_step / rate + self.environment_seconds_per_step)
 
 
 def forward_operations(network: nn.Module, observation: torch.Tensor) -> list[int]:

@@ -27,7 +27,12 @@ class Measurement:
     batch_size: int
     parameters: int  # of the network that learns
     compile_seconds: float = 0.0
-    sections: dict[str, float] = field(default_factory=dict)  # seconds of the timed ones, where it was profiled
+    sections: dict[str, float] = field(default_factory=dict)  # of the timed seconds, where it was profiled
+
+    @property
+    def precision(self) -> str:
+        """Of the arithmetic."""
+        return "bfloat16" if "bfloat16" in self.variant else "float32"
 
     @property
     def steps_per_second(self) -> float:
@@ -71,8 +76,8 @@ def differences(workload: Workload, ours: Sequence[Measurement], theirs: Sequenc
         slack = max(1, workload.updates_due(2 * one.num_envs))
         if abs(one.updates - due) > slack:
             found.append(f"{one.side} made {one.updates} updates in {one.steps} steps, where {due} are due")
-        if abs(one.steps - workload.segment_steps) > one.num_envs:
-            found.append(f"{one.side} was timed over {one.steps} steps instead of {workload.segment_steps}")
+        if abs(one.steps - workload.timed_steps) > one.num_envs:
+            found.append(f"{one.side} was timed over {one.steps} steps instead of {workload.timed_steps}")
         if one.batch_size != workload.batch_size:
             found.append(f"{one.side} learned from batches of {one.batch_size} instead of {workload.batch_size}")
     sizes = {one.side: one.parameters for one in (*ours, *theirs)}

@@ -22,13 +22,16 @@ from dqn.validation import validate
 
 
 def run(request: dict[str, Any]) -> Measurement:
-    """Train with a metrics file, as any run has one, and time the last segment."""
+    """Train with a metrics file, as any run has one, and time all but the first two segments."""
     workload = WORKLOADS[request["workload"]]
     overrides = workload.overrides(request["num_envs"], request["compile"], request["precision"])
-    if request.get("profile"):
-        overrides.append("trainer.profile=true")
+    compression = request.get("compression", "none")
+    overrides.append(f"memory.compression={compression}")
     config = validate(Config, compose_config(overrides))
     trainer = build_trainer([config])
+    clock = Stopwatch()
+    if request.get("profile"):
+        trainer.sections = clock  # instead of trainer.profile, so that what it measures is at hand
     marks: list[tuple[float, int, int, dict[str, float]]] = []
     with tempfile.TemporaryDirectory() as folder:
         metrics = MetricsFile(Path(folder), trainer.parts.environment.spec.frames_per_step)
@@ -36,24 +39,27 @@ def run(request: dict[str, Any]) -> Measurement:
             with trainer.sections("log"):
                 metrics.on_event(event)
             if isinstance(event, Learning):
-                watch = trainer.sections
-                seconds = dict(watch.seconds) if isinstance(watch, Stopwatch) else {}
-                marks.append((time.perf_counter(), event.step, int(trainer.updates[0]), seconds))
+                marks.append((time.perf_counter(), event.step, int(trainer.updates[0]), dict(clock.seconds)))
         metrics.close()
     trainer.close()
-    (started, first_step, first_updates, before), (ended, last_step, last_updates, after) = marks[-2:]
+    (started, first_step, first_updates, before), (ended, last_step, last_updates, after) = marks[1], marks[-1]
+    sections = {name: seconds - before.get(name, 0.0) for name, seconds in after.items()}
+    if sections:
+        sections["rest"] = ended - started - sum(sections.values())
     precision = "" if request["precision"] == "float32" else f", {request['precision']}"
     return Measurement(
         side="dqn",
         num_envs=request["num_envs"],
-        variant={"never": "uncompiled", "always": "compiled"}[request["compile"]] + precision,
+        variant={"never": "uncompiled", "always": "compiled"}[request["compile"]]
+        + precision
+        + ("" if compression == "none" else f", memory in {compression}"),
         steps=last_step - first_step,
         seconds=ended - started,
         updates=last_updates - first_updates,
         batch_size=config.trainer.batch_size,
         parameters=trainer.parts.learner.parameters.shape[1],
         compile_seconds=Compiled.seconds,
-        sections={name: seconds - before.get(name, 0.0) for name, seconds in after.items()},
+        sections=sections,
     )
 
 

@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from dqn.benchmark.floor import Floor
-from dqn.benchmark.measurement import Measurement, differences, median_speed, ratio
+from dqn.benchmark.measurement import Measurement, Ratio, differences, median_speed, ratio
 from dqn.benchmark.workloads import Workload
 
 _LAYOUT: dict[str, Any] = {"box": SIMPLE_HEAD, "title_justify": "left", "pad_edge": False, "padding": (0, 1, 0, 0)}
@@ -30,7 +30,23 @@ class Result:
     @property
     def problems(self) -> list[str]:
         """Why there is no ratio."""
-        return differences(self.workload, self.ours, self.theirs)
+        return [f"{self.workload.name}: {words}" for words in differences(self.workload, self.ours, self.theirs)]
+
+    @property
+    def ratio(self) -> Ratio | None:
+        """How many times as fast we are; None where the two sides did not do the same work."""
+        return None if self.problems else ratio(self.ours, self.theirs)
+
+    @property
+    def floor_steps_per_second(self) -> float:
+        """The floor in the precision that we took."""
+        return self.floor.steps_per_second(self.ours[0].precision)
+
+    @property
+    def compared(self) -> str:
+        """Which variants the ratio is of."""
+        ours, theirs = self.ours[0], self.theirs[0]
+        return f"{self.workload.name}: {_how(ours)} against {_how(theirs)}"
 
 
 def fastest(measurements: Sequence[Measurement], side: str) -> Measurement:
@@ -40,19 +56,21 @@ def fastest(measurements: Sequence[Measurement], side: str) -> Measurement:
 
 def speed_table(results: Sequence[Result]) -> Table:
     """Agent steps per second of both sides, their ratio, and the floor."""
-    table = Table(title="Agent steps per second while learning, each side with what suits it best", **_LAYOUT)
+    variants = "\n".join(["The faster variant of each side:", *(result.compared for result in results)])
+    title = "Agent steps per second while learning, medians"
+    table = Table(title=title, caption=variants, caption_justify="left", **_LAYOUT)
     headings = ("", "dqn", "Stable-Baselines3", "ratio (least to largest)", "target", "floor", "of it")
     for heading in headings:
-        table.add_column(heading, justify="left" if heading == "" else "right", no_wrap=True)
+        table.add_column(heading, justify="left" if heading == "" else "right", overflow="fold")
     for result in results:
         speed, target = median_speed(result.ours), result.workload.target_ratio
-        if result.problems:
+        found = result.ratio
+        if found is None:
             quotient, verdict = "not the same work", "-"
         else:
-            found = ratio(result.ours, result.theirs)
             quotient = f"{found.median:.2f} ({found.least:.2f} to {found.largest:.2f})"
             verdict = f"{target:g} {'met' if found.median >= target else 'missed'}"
-        floor = result.floor.steps_per_second
+        floor = result.floor_steps_per_second
         theirs = f"{median_speed(result.theirs):,.0f}"
         cells = (
             result.workload.name,
@@ -70,8 +88,8 @@ def speed_table(results: Sequence[Result]) -> Table:
 def variants_table(results: Sequence[Result]) -> Table:
     """What each choice brings: every variant, measured once."""
     table = Table(title="Every variant, once", **_LAYOUT)
-    for heading in ("", "side", "environments", "how", "steps/s", "compiling, s"):
-        table.add_column(heading, justify="left" if heading in ("", "side", "how") else "right", no_wrap=True)
+    for heading in ("", "side", "environments", "how", "steps/s", "compiling or loading, s"):
+        table.add_column(heading, justify="left" if heading in ("", "side", "how") else "right", overflow="fold")
     for result in results:
         for one in result.tried:
             compiling = f"{one.compile_seconds:.1f}" if one.compile_seconds else ""
@@ -81,16 +99,17 @@ def variants_table(results: Sequence[Result]) -> Table:
 
 
 def sections_table(results: Sequence[Result]) -> Table:
-    """Where our time goes, microseconds per agent step."""
-    names = sorted({name for result in results for name in result.sections})
-    table = Table(title="Where our time goes, microseconds per agent step (profiled, hence a little slower)", **_LAYOUT)
+    """Where our time goes: each section's share, and the microseconds of an agent step in all."""
+    names = list(dict.fromkeys(name for result in results for name in result.sections))
+    table = Table(title="Where our time goes, in a further run with a clock in it", **_LAYOUT)
     table.add_column("")
     for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", overflow="fold")
+    table.add_column("us a step", justify="right", overflow="fold")
     for result in results:
-        steps = result.workload.segment_steps
-        cells = [f"{1e6 * result.sections.get(name, 0.0) / steps:,.1f}" for name in names]
-        table.add_row(result.workload.name, *cells)
+        total = sum(result.sections.values())
+        cells = [f"{result.sections.get(name, 0.0) / total:.1%}" for name in names]
+        table.add_row(result.workload.name, *cells, f"{1e6 * total / result.workload.timed_steps:,.1f}")
     return table
 
 
@@ -108,7 +127,15 @@ def memory_lines(measured: dict[str, Any]) -> list[str]:
     sample = measured["none"]["sample_seconds"]
     peer = measured["peer_bytes_per_step"] * 1e6 / 1e9
     lines[0] += f" ({_verdict(sample < 3e-4, '0.3 ms')})"
-    return [*lines, f"Stable-Baselines3's replay buffer takes {peer:.1f} GB a million"]
+    lines.append(f"Stable-Baselines3's replay buffer takes {peer:.1f} GB a million")
+    lines += [f"memory.compression=lz4: {words}" for words in measured["problems"]]
+    speed = measured["speed_ratio"]
+    if speed is not None:
+        lines.append(
+            f"memory.compression=lz4: Breakout learns {speed['median']:.2f} times as fast as without "
+            f"({speed['least']:.2f} to {speed['largest']:.2f}; {_verdict(speed['median'] > 0.9, 'over 0.9')})"
+        )
+    return lines
 
 
 def startup_lines(measured: dict[str, float]) -> list[str]:
@@ -125,10 +152,14 @@ def floor_lines(results: Sequence[Result]) -> list[str]:
     return [
         f"floor of {r.workload.name}: {r.floor.operations_per_step / 1e6:,.1f} million operations a step at "
         f"{r.floor.operations_per_second / 1e9:,.0f} GFLOP/s "
-        f"(bfloat16: {r.floor.bfloat16_operations_per_second / 1e9:,.0f}) and "
-        f" {1e6 * r.floor.environment_seconds_per_step:,.0f} us of environment"
+        f"(bfloat16: {r.floor.bfloat16_operations_per_second / 1e9:,.0f}) "
+        f"and {1e6 * r.floor.environment_seconds_per_step:,.0f} us of environment"
         for r in results
     ]
+
+
+def _how(one: Measurement) -> str:
+    return f"{one.num_envs} environment{'s' if one.num_envs > 1 else ''} {one.variant}"
 
 
 def _verdict(met: bool, target: str) -> str:

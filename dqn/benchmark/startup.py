@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dqn.benchmark.clock import FILE
 from dqn.compose import CONF
+from dqn.errors import TrainingError
 
 _TRAIN = CONF.parent / "scripts" / "train.py"
 
@@ -21,7 +22,7 @@ def help_seconds(times: int) -> float:
     seconds = []
     for _ in range(times):
         started = time.time()
-        subprocess.run([sys.executable, str(_TRAIN), "--help"], check=True, capture_output=True)
+        _train(["--help"])
         seconds.append(time.time() - started)
     return statistics.median(seconds)
 
@@ -37,11 +38,15 @@ def first_step_seconds(times: int) -> float:
             words += ["evaluation.stop.mean_return=null", "evaluation.every_steps=null", "evaluation.video=false"]
             words += ["evaluation.final_episodes=1", "export.formats=[]", f"hydra.run.dir={folder}/run"]
             started = time.time()
-            subprocess.run(
-                [sys.executable, str(_TRAIN), *words],
-                check=True,
-                capture_output=True,
-                env={**os.environ, FILE: str(stamp)},
-            )
+            _train(words, {FILE: str(stamp)})
             seconds.append(float(stamp.read_text(encoding="utf-8")) - started)
     return statistics.median(seconds)
+
+
+def _train(words: list[str], environment: dict[str, str] | None = None) -> None:
+    done = subprocess.run(
+        [sys.executable, str(_TRAIN), *words], capture_output=True, text=True, env={**os.environ, **(environment or {})}
+    )
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["nothing"])[-1]
+        raise TrainingError(f"scripts/train.py ended with status {done.returncode}: {last}")

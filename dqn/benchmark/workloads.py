@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 
 
@@ -9,7 +10,8 @@ from dataclasses import dataclass, replace
 class Workload:
     """A training run short enough to repeat.
 
-    The first `segment_steps` fill the memory and begin to learn, the second warm up, the third are timed.
+    The first `segment_steps` fill the memory and begin to learn, the second warm up, those that follow are timed.
+    Epsilon falls in a straight line over the first, so that both sides act greedily while they are timed.
     """
 
     name: str
@@ -23,9 +25,20 @@ class Workload:
     learning_rate: float
     threads: int
     segment_steps: int
+    timed_segments: int
     num_envs: tuple[int, ...]  # either side takes what suits it better
     compile: tuple[str, ...]
     target_ratio: float
+
+    @property
+    def timed_steps(self) -> int:
+        """Agent steps that are timed."""
+        return self.timed_segments * self.segment_steps
+
+    @property
+    def total_steps(self) -> int:
+        """Agent steps of the whole run."""
+        return 2 * self.segment_steps + self.timed_steps
 
     def updates_due(self, steps: int) -> int:
         """Gradient steps in so many agent steps."""
@@ -37,7 +50,15 @@ class Workload:
             f"experiment={self.preset}",
             "logger=none",
             "algorithm=dqn",
+            "algorithm.discount=0.99",
             "algorithm/loss=huber",
+            "algorithm.loss.threshold=1",
+            "exploration=epsilon_greedy",
+            "exploration/schedule=linear",
+            "exploration.schedule.start=1",
+            "exploration.schedule.end=0.05",
+            "exploration.schedule.delay_steps=0",
+            f"exploration.schedule.duration_steps={self.segment_steps}",
             "target=hard",
             "optimizer/learning_rate_schedule=constant",
             *self.network,
@@ -55,7 +76,7 @@ class Workload:
             f"trainer.compile={compiles}",
             f"trainer.precision={precision}",
             "trainer.device=cpu",
-            f"trainer.total_steps={3 * self.segment_steps}",
+            f"trainer.total_steps={self.total_steps}",
             f"trainer.log_every_steps={self.segment_steps}",
             "evaluation.every_steps=null",
             "evaluation.stop.mean_return=null",
@@ -75,6 +96,7 @@ CARTPOLE = Workload(
     learning_rate=2.5e-4,
     threads=1,
     segment_steps=5000,
+    timed_segments=4,
     num_envs=(1, 20),
     compile=("never", "always"),
     target_ratio=3.0,
@@ -85,6 +107,7 @@ CARTPOLE_EVERY_STEP = replace(
     batch_size=32,
     learn_every_steps=1,
     segment_steps=2000,
+    timed_segments=3,
     num_envs=(1, 10),
     target_ratio=5.0,
 )
@@ -98,8 +121,9 @@ BREAKOUT = Workload(
     warmup_steps=400,
     target_period_steps=1000,
     learning_rate=1e-4,
-    threads=2,
+    threads=min(2, os.cpu_count() or 1),
     segment_steps=480,
+    timed_segments=3,
     num_envs=(1, 8),
     compile=("never", "always"),
     target_ratio=3.5,

@@ -8,31 +8,32 @@ import pytest
 import torch
 from torch import nn
 
+from dqn.benchmark.command import BenchmarkOptions, benchmark
 from dqn.benchmark.floor import Floor, forward_operations, operations_per_step
 from dqn.benchmark.measurement import Measurement, differences, in_a_process, median_speed, ratio
-from dqn.benchmark.report import Result, speed_table
+from dqn.benchmark.report import Result, memory_lines, sections_table, speed_table
 from dqn.benchmark.workloads import CARTPOLE, WORKLOADS
 from dqn.compose import compose_config
 from dqn.config import Config
-from dqn.errors import TrainingError
+from dqn.errors import TrainingError, UserError
 from dqn.validation import validate
 
 
 def one(side: str, seconds: float = 1.0, **changes: object) -> Measurement:
-    return dataclasses.replace(Measurement(side, 10, "compiled", 5000, seconds, 500, 128, 10_934), **changes)
+    return dataclasses.replace(Measurement(side, 10, "compiled", 20_000, seconds, 2000, 128, 10_934), **changes)
 
 
 def test_a_ratio_is_the_median_of_pairs_with_its_spread():
     found = ratio([one("dqn", 1.0), one("dqn", 2.0), one("dqn", 0.5)], [one("peer", s) for s in (3.0, 4.0, 4.0)])
     assert (found.median, found.least, found.largest) == (3.0, 2.0, 8.0)
-    assert median_speed([one("dqn", s) for s in (1.0, 5.0, 2.0)]) == 2500
+    assert median_speed([one("dqn", s) for s in (1.0, 5.0, 2.0)]) == 10_000
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"updates": 400}, "400 updates in 5000 steps, where 500 are due"),
-        ({"steps": 4000, "updates": 400}, "timed over 4000 steps instead of 5000"),
+        ({"updates": 1900}, "1900 updates in 20000 steps, where 2000 are due"),
+        ({"steps": 4000, "updates": 400}, "timed over 4000 steps instead of 20000"),
         ({"batch_size": 64}, "batches of 64 instead of 128"),
         ({"parameters": 9}, "networks differ: dqn has 10,934 parameters, peer has 9 parameters"),
     ],
@@ -43,6 +44,7 @@ def test_different_work_is_named_and_gets_no_ratio(changes, words):
     (found,) = differences(CARTPOLE, [one("dqn")], theirs)
     assert words in found
     result = Result(CARTPOLE, Floor(1e9, 1e9, 1e6, 1e-5), ours=[one("dqn")], theirs=theirs)
+    assert result.ratio is None
     assert "not the same work" in list(speed_table([result]).columns[3].cells)
 
 
@@ -55,7 +57,9 @@ def test_operations_of_layers_and_of_a_step():
 
 
 def test_the_floor_is_arithmetic_and_environment_one_after_the_other():
-    assert Floor(1e9, 1e9, 1e6, 1e-3).steps_per_second == pytest.approx(500)
+    floor = Floor(1e9, 4e9, 1e6, 1e-3)
+    assert floor.steps_per_second("float32") == pytest.approx(500)
+    assert floor.steps_per_second("bfloat16") == pytest.approx(800)
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
@@ -70,3 +74,49 @@ def test_every_workload_is_a_valid_configuration(name):
 def test_a_failed_process_is_one_line():
     with pytest.raises(TrainingError, match=r"dqn.benchmark.ours ended with status 1: KeyError: 'nothing'"):
         in_a_process("dqn.benchmark.ours", {"workload": "nothing"})
+
+
+def test_the_table_names_the_variants_that_are_compared():
+    result = Result(CARTPOLE, Floor(1e9, 1e9, 1e6, 1e-5), ours=[one("dqn", 1.0)], theirs=[one("peer", 4.0, num_envs=1)])
+    table = speed_table([result])
+    assert "cartpole: 10 environments compiled against 1 environment compiled" in str(table.caption)
+    assert list(table.columns[3].cells) == ["4.00 (4.00 to 4.00)"]
+    assert list(table.columns[4].cells) == ["3 met"]
+
+
+def test_shares_of_time_add_up():
+    result = Result(CARTPOLE, Floor(1e9, 1e9, 1e6, 1e-5), sections={"act": 0.3, "learn": 0.6, "rest": 0.1})
+    (row,) = zip(*(column.cells for column in sections_table([result]).columns), strict=True)
+    assert row == ("cartpole", "30.0%", "60.0%", "10.0%", "50.0")
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "words"),
+    [
+        (["cartpol"], {}, "did you mean cartpole?"),
+        (["startup"], {"output": "no/such/folder.json"}, "there is no such folder"),
+        (["cartpole"], {}, r'pip install -e "\.\[bench\]"'),
+    ],
+)
+def test_what_cannot_work_is_said_before_anything_is_measured(names, options, words, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(UserError, match=words):
+        benchmark(names, BenchmarkOptions(**options))
+
+
+def test_memory_is_reported_a_million_steps():
+    measured = {
+        "peer_bytes_per_step": 56_000,
+        "none": {"steps": 1000, "bytes": 7_100_000, "sample_seconds": 4e-4},
+        "lz4": {"steps": 1000, "bytes": 900_000, "sample_seconds": 5e-4},
+        "problems": [],
+        "speed_ratio": {"median": 0.95, "least": 0.9, "largest": 1.0},
+    }
+    plain, compressed, peer, cost = memory_lines(measured)
+    assert "7.10 GB a million (target 7.2 GB: met)" in plain
+    assert "0.40 ms (target 0.3 ms: missed)" in plain
+    assert "0.90 GB a million (target 2.0 GB: met)" in compressed
+    assert "56.0 GB" in peer
+    assert "0.95 times as fast as without (0.90 to 1.00; target over 0.9: met)" in cost
+    *_, last = memory_lines({**measured, "problems": ["dqn made 1 update"], "speed_ratio": None})
+    assert last == "memory.compression=lz4: dqn made 1 update"
