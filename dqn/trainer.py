@@ -99,7 +99,7 @@ class Trainer:
         self._gone = np.zeros(self.members, dtype=bool)  # finished, and their End has been told
         self.best_score = np.full(self.members, -np.inf)
         self.best_step = np.full(self.members, -1, dtype=np.int64)
-        self.best_parameters = torch.empty_like(parts.learner.parameters)
+        self.best_parameters = torch.zeros_like(parts.learner.parameters)
         self._learn_from = parts.traits.warmup_steps.copy()
         self._evaluations = 0
         self._last_evaluation = 0  # the step of it

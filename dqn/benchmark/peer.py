@@ -21,7 +21,7 @@ from dqn.benchmark.measurement import Measurement, answer
 from dqn.benchmark.workloads import BREAKOUT, WORKLOADS, Workload
 
 
-class _Marks(BaseCallback):
+class _Marks(BaseCallback):  # type: ignore[misc, unused-ignore]  # Any where it is not installed
     """Takes the time and the updates at the first steps at or after given ones; ends the run at the last."""
 
     def __init__(self, steps: list[int]) -> None:
