@@ -181,9 +181,18 @@ def _compile(graph: fx.GraphModule, inputs: Sequence[Tensor], path: Path) -> Non
 def _key(graph: fx.GraphModule, inputs: Sequence[Tensor]) -> str:
     """Names the compiled form: what the graph computes, on which tensors, with which compiler, for which machine."""
     tensors = [(tuple(t.shape), t.stride(), str(t.dtype), str(t.device)) for t in inputs]
-    machine = (platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads())
+    machine = (platform.machine(), _instructions(), torch.get_num_threads())
     what = (graph.code, tensors, machine, torch.__version__, sorted(_OPTIONS.items()))
     return hashlib.sha256(repr(what).encode()).hexdigest()[:32]
+
+
+def _instructions() -> str:
+    """What the processor can do: the compiler uses all of it, and machines may share a cache."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
 
 
 def _cache() -> Path:

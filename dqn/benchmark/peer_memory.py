@@ -16,7 +16,7 @@ def bytes_per_step() -> float:
     frames = spaces.Box(0, 255, (4, 84, 84), np.uint8)
     buffer = ReplayBuffer(_STEPS, frames, spaces.Discrete(4), device="cpu", optimize_memory_usage=False)
     arrays = (buffer.observations, buffer.next_observations, buffer.actions, buffer.rewards, buffer.dones)
-    return sum(array.nbytes for array in arrays) / _STEPS
+    return float(sum(array.nbytes for array in arrays)) / _STEPS
 
 
 if __name__ == "__main__":
