@@ -26,6 +26,7 @@ class Measurement:
     updates: int
     batch_size: int
     parameters: int  # of the network that learns
+    resets: int = 0  # of the steps, those that only began an episode: Stable-Baselines3 takes none for that
     compile_seconds: float = 0.0
     sections: dict[str, float] = field(default_factory=dict)  # of the timed seconds, where it was profiled
 
@@ -36,8 +37,8 @@ class Measurement:
 
     @property
     def steps_per_second(self) -> float:
-        """Agent steps per second."""
-        return self.steps / self.seconds
+        """Agent steps per second, of those in which the agent acted."""
+        return (self.steps - self.resets) / self.seconds
 
 
 def in_a_process(module: str, request: dict[str, Any]) -> dict[str, Any]:

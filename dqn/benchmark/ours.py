@@ -32,17 +32,19 @@ def run(request: dict[str, Any]) -> Measurement:
     clock = Stopwatch()
     if request.get("profile"):
         trainer.sections = clock  # instead of trainer.profile, so that what it measures is at hand
-    marks: list[tuple[float, int, int, dict[str, float]]] = []
+    marks: list[tuple[float, int, int, int, dict[str, float]]] = []
     with tempfile.TemporaryDirectory() as folder:
         metrics = MetricsFile(Path(folder), trainer.parts.environment.spec.frames_per_step)
         for event in trainer.run():
             with trainer.sections("log"):
                 metrics.on_event(event)
             if isinstance(event, Learning):
-                marks.append((time.perf_counter(), event.step, int(trainer.updates[0]), dict(clock.seconds)))
+                counts = event.step, int(trainer.updates[0]), int(trainer.episodes[0])
+                marks.append((time.perf_counter(), *counts, dict(clock.seconds)))
         metrics.close()
     trainer.close()
-    (started, first_step, first_updates, before), (ended, last_step, last_updates, after) = marks[1], marks[-1]
+    started, first_step, first_updates, first_episodes, before = marks[1]
+    ended, last_step, last_updates, last_episodes, after = marks[-1]
     sections = {name: seconds - before.get(name, 0.0) for name, seconds in after.items()}
     if sections:
         sections["rest"] = ended - started - sum(sections.values())
@@ -58,6 +60,7 @@ def run(request: dict[str, Any]) -> Measurement:
         updates=last_updates - first_updates,
         batch_size=config.trainer.batch_size,
         parameters=trainer.parts.learner.parameters.shape[1],
+        resets=last_episodes - first_episodes,  # the step after each episode's end
         compile_seconds=Compiled.seconds,
         sections=sections,
     )

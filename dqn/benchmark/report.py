@@ -57,7 +57,7 @@ def fastest(measurements: Sequence[Measurement], side: str) -> Measurement:
 def speed_table(results: Sequence[Result]) -> Table:
     """Agent steps per second of both sides, their ratio, and the floor."""
     variants = "\n".join(["The faster variant of each side:", *(result.compared for result in results)])
-    title = "Agent steps per second while learning, medians"
+    title = "Agent steps per second while learning, without those that only reset, medians"
     table = Table(title=title, caption=variants, caption_justify="left", **_LAYOUT)
     headings = ("", "dqn", "Stable-Baselines3", "ratio (least to largest)", "target", "floor", "of it")
     for heading in headings:

@@ -11,10 +11,13 @@ from torch import nn
 from dqn.benchmark.command import BenchmarkOptions, benchmark
 from dqn.benchmark.floor import Floor, forward_operations, operations_per_step
 from dqn.benchmark.measurement import Measurement, differences, in_a_process, median_speed, ratio
+from dqn.benchmark.ours import run as run_ours
 from dqn.benchmark.report import Result, memory_lines, sections_table, speed_table
 from dqn.benchmark.workloads import CARTPOLE, WORKLOADS
 from dqn.compose import compose_config
 from dqn.config import Config
+from dqn.envs.base import Array, StepResult
+from dqn.envs.gymnasium_env import GymnasiumEnvironment
 from dqn.errors import TrainingError, UserError
 from dqn.validation import validate
 
@@ -27,6 +30,30 @@ def test_a_ratio_is_the_median_of_pairs_with_its_spread():
     found = ratio([one("dqn", 1.0), one("dqn", 2.0), one("dqn", 0.5)], [one("peer", s) for s in (3.0, 4.0, 4.0)])
     assert (found.median, found.least, found.largest) == (3.0, 2.0, 8.0)
     assert median_speed([one("dqn", s) for s in (1.0, 5.0, 2.0)]) == 10_000
+
+
+def test_steps_that_only_reset_an_environment_do_not_count():
+    found = ratio([one("dqn", resets=2000)], [one("peer")])
+    assert found.median == pytest.approx(0.9)
+
+
+def test_our_side_knows_its_resets(monkeypatch):
+    short = dataclasses.replace(CARTPOLE, segment_steps=1000, timed_segments=1, warmup_steps=100)
+    monkeypatch.setitem(WORKLOADS, "cartpole", short)
+    steps: list[StepResult] = []
+
+    def watched(environment: GymnasiumEnvironment, actions: Array) -> StepResult:
+        steps.append(step(environment, actions))
+        return steps[-1]
+
+    step = GymnasiumEnvironment.step
+    monkeypatch.setattr(GymnasiumEnvironment, "step", watched)
+    measured = run_ours({"workload": "cartpole", "num_envs": 20, "compile": "never", "precision": "float32"})
+    timed = steps[2000 // 20 :]
+    assert measured.steps == 1000
+    assert measured.resets > 10
+    # Episodes that end in the last call before the timed ones, or in their last, are reset in the call after.
+    assert measured.resets == pytest.approx(sum(int(one.was_reset.sum()) for one in timed), abs=20)
 
 
 @pytest.mark.parametrize(
