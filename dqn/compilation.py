@@ -13,6 +13,7 @@ import os
 import platform
 import time
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from dqn.config import TrainerConfig
+from dqn.files import sync
 from dqn.terminal import say
 
 _OPTIONS = {
@@ -106,7 +108,7 @@ class Compiled:
         path = _cache() / f"{_key(graph, [*self._state, *args])}.pt2"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of torch about itself
-            if not path.exists():
+            if not zipfile.is_zipfile(path):  # absent, or damaged
                 say(f"compiling the training step ({self._name}); once for runs of this kind")
                 _compile(graph, [*self._state, *args], path)
             package: Any = torch._inductor.aoti_load_package(str(path))
@@ -175,6 +177,7 @@ def _compile(graph: fx.GraphModule, inputs: Sequence[Tensor], path: Path) -> Non
     beside = path.with_name(f"{path.stem}-{os.getpid()}.pt2")
     exported = torch.export.export(graph, tuple(inputs), strict=False)
     torch._inductor.aoti_compile_and_package(exported, package_path=str(beside), inductor_configs=dict(_OPTIONS))
+    sync(beside)
     beside.replace(path)
 
 

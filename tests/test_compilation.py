@@ -94,6 +94,24 @@ def test_the_second_run_compiles_nothing(cache, monkeypatch, capfd):
     assert capfd.readouterr().err.count("compiling") == 1
 
 
+@needs_compiler
+@pytest.mark.parametrize("bytes_left", [0, 20_000])
+def test_a_damaged_compiled_form_is_made_anew(bytes_left, monkeypatch, tmp_path, capfd):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def double(values: torch.Tensor) -> torch.Tensor:
+        return values * 2
+
+    Compiled(double, "doubling")(torch.ones(2))
+    (kept,) = tmp_path.rglob("*.pt2")
+    kept.write_bytes(kept.read_bytes()[:bytes_left])
+    for _ in range(2):
+        assert Compiled(double, "doubling")(torch.ones(2)).tolist() == [2, 2]
+    printed = capfd.readouterr().err
+    assert printed.count("compiling the training step (doubling)") == 2
+    assert "uncompiled" not in printed
+
+
 def test_tracing_changes_nothing_and_finds_what_the_function_owns():
     counter, table = torch.zeros(1, dtype=torch.int64), torch.ones(2, 3)
     owner = SimpleNamespace(counter=counter)
