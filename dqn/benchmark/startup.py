@@ -15,6 +15,21 @@ from dqn.compose import CONF
 from dqn.errors import TrainingError
 
 _TRAIN = CONF.parent / "scripts" / "train.py"
+# The default run with another environment, and with little to do after its first step.
+_FIRST_STEP = (
+    "env=gymnasium",
+    "env.id=dqn.benchmark.clock:FirstStep-v0",
+    "trainer.total_steps=64",
+    "trainer.batch_size=1",
+    "memory.warmup_steps=0",
+    "memory.replacement=true",
+    "evaluation.every_steps=null",
+    "evaluation.stop.mean_return=null",
+    "evaluation.final_episodes=1",
+    "evaluation.video=false",
+    "export.formats=[]",
+    "logger.wandb.mode=offline",  # as it is where nobody is logged in; a benchmark uploads nothing
+)
 
 
 def help_seconds(times: int) -> float:
@@ -33,12 +48,8 @@ def first_step_seconds(times: int) -> float:
     for _ in range(times):
         with tempfile.TemporaryDirectory() as folder:
             stamp = Path(folder) / "first_step"
-            words = ["env=gymnasium", "env.id=dqn.benchmark.clock:FirstStep-v0", "trainer.total_steps=64"]
-            words += ["memory.warmup_steps=0", "memory.replacement=true", "trainer.batch_size=1", "logger=none"]
-            words += ["evaluation.stop.mean_return=null", "evaluation.every_steps=null", "evaluation.video=false"]
-            words += ["evaluation.final_episodes=1", "export.formats=[]", f"hydra.run.dir={folder}/run"]
             started = time.time()
-            _train(words, {FILE: str(stamp)})
+            _train([*_FIRST_STEP, f"hydra.run.dir={folder}/run"], {FILE: str(stamp)})
             seconds.append(float(stamp.read_text(encoding="utf-8")) - started)
     return statistics.median(seconds)
 

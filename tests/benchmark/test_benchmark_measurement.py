@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from dqn.benchmark.clock import FILE
 from dqn.benchmark.command import BenchmarkOptions, benchmark
 from dqn.benchmark.floor import Floor, forward_operations, operations_per_step
 from dqn.benchmark.measurement import Measurement, differences, in_a_process, median_speed, ratio
 from dqn.benchmark.ours import run as run_ours
 from dqn.benchmark.report import Result, memory_lines, sections_table, speed_table
+from dqn.benchmark.startup import first_step_seconds
 from dqn.benchmark.workloads import CARTPOLE, WORKLOADS
 from dqn.compose import compose_config
 from dqn.config import Config
@@ -96,6 +99,26 @@ def test_every_workload_is_a_valid_configuration(name):
         config = validate(Config, compose_config(workload.overrides(num_envs, "never", "float32")))
         assert config.env.num_envs == num_envs
         assert config.trainer.batch_size == workload.batch_size
+
+
+def test_the_run_whose_start_is_timed_has_the_default_observers(monkeypatch):
+    words: list[str] = []
+
+    def train(given: list[str], environment: dict[str, str]) -> None:
+        words.extend(given)
+        Path(environment[FILE]).write_text("0", encoding="utf-8")
+
+    monkeypatch.setattr("dqn.benchmark.startup._train", train)
+    first_step_seconds(1)
+    timed, default = (
+        validate(Config, compose_config(overrides))
+        for overrides in ([word for word in words if not word.startswith("hydra.")], ["logger.wandb.mode=offline"])
+    )
+    assert timed.env.id == "dqn.benchmark.clock:FirstStep-v0"
+    for part in ("network", "exploration", "target", "algorithm", "optimizer"):
+        assert getattr(timed, part) == getattr(default, part)
+    assert timed.logger.wandb is not None
+    assert timed.logger == default.logger
 
 
 def test_a_failed_process_is_one_line():
