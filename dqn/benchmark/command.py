@@ -19,6 +19,7 @@ from dqn.benchmark.measurement import Measurement, differences, in_a_process, me
 from dqn.benchmark.report import Result, fastest
 from dqn.benchmark.startup import first_step_seconds, help_seconds
 from dqn.benchmark.workloads import BREAKOUT, WORKLOADS, Workload
+from dqn.compilation import can_compile
 from dqn.errors import UserError, nearest
 from dqn.files import write_json
 from dqn.provenance import provenance
@@ -123,8 +124,9 @@ def _variants(result: Result) -> Iterator[tuple[str, dict[str, Any]]]:
                 f"{workload.name}: bfloat16 is left out, since this processor has no instructions for it "
                 f"(a matrix product: {half:,.0f} GFLOP/s, in float32 {full:,.0f})"
             )
+    forms = workload.compile if can_compile() else ("never",)  # else what is called compiled would not be
     for num_envs in workload.num_envs:
-        for compiles in workload.compile:
+        for compiles in forms:
             for precision in precisions:
                 yield _OURS, {"num_envs": num_envs, "compile": compiles, "precision": precision}
         yield _PEER, {"num_envs": num_envs}

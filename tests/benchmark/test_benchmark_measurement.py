@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from dqn.benchmark.clock import FILE
-from dqn.benchmark.command import BenchmarkOptions, benchmark
+from dqn.benchmark.command import BenchmarkOptions, _variants, benchmark
 from dqn.benchmark.floor import Floor, forward_operations, operations_per_step
 from dqn.benchmark.measurement import Measurement, differences, in_a_process, median_speed, ratio
 from dqn.benchmark.ours import run as run_ours
@@ -119,6 +119,13 @@ def test_the_run_whose_start_is_timed_has_the_default_observers(monkeypatch):
         assert getattr(timed, part) == getattr(default, part)
     assert timed.logger.wandb is not None
     assert timed.logger == default.logger
+
+
+@pytest.mark.parametrize(("there_is_a_compiler", "forms"), [(True, {"never", "always"}), (False, {"never"})])
+def test_without_a_compiler_nothing_is_called_compiled(there_is_a_compiler, forms, monkeypatch):
+    monkeypatch.setattr("dqn.benchmark.command.can_compile", lambda: there_is_a_compiler, raising=False)
+    tried = _variants(Result(CARTPOLE, Floor(1e9, 1e9, 1e6, 1e-5)))
+    assert {how["compile"] for module, how in tried if module == "dqn.benchmark.ours"} == forms
 
 
 def test_a_failed_process_is_one_line():
