@@ -50,8 +50,8 @@ def wants_compilation(settings: TrainerConfig, pays_from_updates: float) -> bool
     """
     if settings.compile != "auto":
         return settings.compile == "always"
-    if settings.total_steps is None or settings.learn_every_steps is None:
-        return False
+    if settings.total_steps is None or settings.learn_every_steps is None:  # nobody knows how long it will be
+        return pays_from_updates == 0
     return settings.total_steps // settings.learn_every_steps * settings.updates_per_learn >= pays_from_updates
 
 

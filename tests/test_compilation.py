@@ -142,6 +142,15 @@ def test_a_run_is_compiled_if_it_says_so_or_is_long(make_config):
         assert wants_compilation(settings, 50_000) is expected
 
 
+@pytest.mark.parametrize(
+    "length", [("trainer.total_steps=null", "trainer.total_episodes=5"), ("trainer.learn_every_steps=null",)]
+)
+def test_a_run_of_unknown_length_is_compiled_where_that_costs_nothing(length, make_config):
+    settings = make_config(*SMALL, *length, "trainer.compile=auto").trainer
+    assert wants_compilation(settings, 0)
+    assert not wants_compilation(settings, 1)
+
+
 def test_without_a_compiler_the_run_goes_uncompiled_and_says_so_once(make_config, monkeypatch, capfd):
     from torch._inductor import cpp_builder, exc
 
