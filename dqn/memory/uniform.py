@@ -58,6 +58,7 @@ class UniformMemory:
         self.may_run_empty = slots - spec.frame_stack < 2
         # One place more than the queue needs: what is no transition is written there.
         self._queue = torch.zeros((members, self._length + 1), dtype=torch.int32, device=device)
+        self._rows = torch.arange(members, device=device).unsqueeze(-1)  # (M, 1)
         self._joined = torch.zeros((members, 1), dtype=torch.int64, device=device)
         # How many had joined after the step call of each slot: tells how many leave when the slot is overwritten.
         self._joined_by_slot = torch.zeros((members, slots), dtype=torch.int64, device=device)
@@ -74,7 +75,8 @@ class UniformMemory:
         joins = ~experience.was_reset
         places = (self._joined + joins.cumsum(1) - 1) % self._length
         places = torch.where(joins, places, self._length)
-        self._queue.scatter_(1, places, (self._env_offsets + slot).to(torch.int32))
+        # Not scatter_: compiled, that copies the whole queue.
+        self._queue[self._rows, places] = (self._env_offsets + slot).to(torch.int32)
         self._joined += joins.sum(1, keepdim=True)
         self._joined_by_slot.index_copy_(1, slot, self._joined)
 
