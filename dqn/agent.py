@@ -6,6 +6,7 @@ graph, and gives the same with or without.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -83,11 +84,12 @@ class Agent:
         members, self._device = learner.parameters.shape[0], learner.parameters.device
         self._spec, self._learner, self._memory, self._plan = spec, learner, memory, plan
         shape = (members, num_envs, *spec.observation_shape)
-        self._observations = torch.zeros(shape, dtype=getattr(torch, spec.frame_dtype), device=self._device)
+        self.observations = torch.zeros(shape, dtype=getattr(torch, spec.frame_dtype), device=self._device)
         self.averages = Averages(members, self._device)
         self._act: Callable[..., Tensor] = self._choose
         self._store: Callable[..., None] = self._take_in
-        self._learn: Callable[..., None] = self._sample_and_update
+        self._learn: Callable[..., None] = self._learn_often
+        self._learn_once: Callable[..., None] = self._sample_and_update
 
     def compile(self) -> None:
         """Act, store and learn in compiled form from now on; results differ by rounding only."""
@@ -96,20 +98,21 @@ class Agent:
             self._store = Compiled(self._take_in, "storing")
         if self._spec.is_image or not self._memory.is_traceable:  # PyTorch's own kernels gather frames faster
             update = Compiled(lambda *tensors: self._update(Batch(*tensors[:5]), *tensors[5:]), "learning")
-            self._learn = lambda draws, *progress: update(*self._memory.sample(draws), *progress)
+            self._learn_once = lambda draws, *progress: update(*self._memory.sample(draws), *progress)
         else:
-            self._learn = Compiled(self._sample_and_update, "learning")
+            self._learn_once = Compiled(self._sample_and_update, "learning")
 
     def capture(self) -> None:
         """Act, store and learn as CUDA graphs from now on, with the memory on the same GPU."""
-        self._act, self._store, self._learn = (
-            Captured(function) for function in (self._choose, self._take_in, self._sample_and_update)
-        )
+        self._act, self._store = Captured(self._choose), Captured(self._take_in)
+        # All updates of a step call are one launch; how many they are may vary from call to call.
+        by_number: defaultdict[int, Captured] = defaultdict(lambda: Captured(self._learn_often))
+        self._learn = lambda draws, *progress: by_number[len(draws)](draws, *progress)
 
     def start(self, frames: Tensor) -> None:
         """Episodes begin with frames (M, E, *frame), which the memory has already."""
         everywhere = torch.ones(frames.shape[:2], dtype=torch.bool, device=self._device)
-        self._observations.copy_(pushed(self._observations, frames, everywhere))
+        self.observations.copy_(pushed(self.observations, frames, everywhere))
 
     def act(self, draws: Tensor, steps: Tensor, episodes: Tensor) -> Tensor:
         """Choose actions (M, E) int64 by uniforms (M, E, 2) after so many agent steps and episodes, (M,) each."""
@@ -122,15 +125,16 @@ class Agent:
         """Take in what a step call brought: (M, E, ...) each, see `dqn.envs.base.StepResult`."""
         self._store(actions, frames, rewards, terminated, ended, was_reset)
 
-    def learn(self, draws: Tensor, steps: Tensor, episodes: Tensor, active: Tensor | None) -> None:
-        """Update once, of all members or those that are active (M,) bool, on batches chosen by uniforms (M, B)."""
-        if active is None:
-            self._learn(draws, steps, episodes)
-        else:
-            self._update(self._memory.sample(draws), steps, episodes, active)
+    def learn(self, draws: Tensor, steps: Tensor, episodes: Tensor) -> None:
+        """Update K times, on batches chosen by uniforms (K, M, B)."""
+        self._learn(draws, steps, episodes)
+
+    def learn_some(self, draws: Tensor, steps: Tensor, episodes: Tensor, active: Tensor) -> None:
+        """Update the members that are active (M,) bool once, on batches chosen by uniforms (M, B)."""
+        self._update(self._memory.sample(draws), steps, episodes, active)
 
     def _choose(self, draws: Tensor, steps: Tensor, episodes: Tensor) -> Tensor:
-        q = self._learner.q_values(self._observations)
+        q = self._learner.q_values(self.observations)
         return self._plan.policy(q, draws, self._plan.exploration(steps, episodes))
 
     def _take_in(
@@ -142,7 +146,11 @@ class Agent:
         rewards = torch.where(ended & ~instead.isnan(), instead, rewards)
         experience = Experience(actions, rewards, terminated, was_reset, frames)
         self._memory.add(Experience(*(tensor.to(self._memory.device) for tensor in experience)))
-        self._observations.copy_(pushed(self._observations, frames, was_reset))
+        self.observations.copy_(pushed(self.observations, frames, was_reset))
+
+    def _learn_often(self, draws: Tensor, steps: Tensor, episodes: Tensor) -> None:
+        for one in draws:
+            self._learn_once(one, steps, episodes)
 
     def _sample_and_update(self, draws: Tensor, steps: Tensor, episodes: Tensor) -> None:
         self._update(self._memory.sample(draws), steps, episodes)

@@ -343,6 +343,7 @@ class TrainerConfig:
     batch_size: Positive
     terminal_reward: Annotated[Finite | None, TRAIT]
     truncation_is_terminal: bool
+    learn_while_stepping: bool
     log_every_steps: Positive
     device: Device
     threads: Positive | None

@@ -84,6 +84,8 @@ def build_trainer(configs: Sequence[Config]) -> Trainer:
     check_config(first)
     threads = prepare(first.trainer.threads)
     device = resolve_device(first.trainer.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # whose streams and graphs are meant where none is named
     environment = make_environment(first.env, len(configs), threads)
     spec = environment.spec
     check_fit(first, spec)
@@ -149,6 +151,8 @@ def resolve_device(name: str) -> torch.device:
     """The device that a config names; auto is the GPU if there is one."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":  # by its full name, so that devices can be compared
+        name = f"cuda:{torch.cuda.current_device()}"
     return torch.device(name)
 
 

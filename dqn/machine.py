@@ -22,6 +22,7 @@ def prepare(threads: int | None) -> int:
     """
     threads = threads or os.cpu_count() or 1
     torch.set_num_threads(threads)
+    torch.backends.cudnn.deterministic = True  # the same seed gives the same run
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         if hasattr(libc, "mallopt"):  # other C libraries have none

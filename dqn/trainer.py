@@ -23,6 +23,7 @@ from dqn.memory.stream import Experience
 from dqn.memory.uniform import UniformMemory
 from dqn.randomness import Stream, derive_seed
 from dqn.sections import Sections
+from dqn.transfer import HostCopy, to_device
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ class Trainer:
             self._agent.capture()
         self._returns, self._lengths = np.zeros(shape), np.zeros(shape, dtype=np.int64)
         self._started = False
+        self._ahead: tuple[Tensor, HostCopy] | None = None  # actions of the next step call, chosen before learning
 
         seeds, batch_size = parts.traits.seeds, settings.batch_size
         learn_steps = settings.learn_every_steps
@@ -179,8 +181,9 @@ class Trainer:
         parts, before, timed = self.parts, self.steps, self.sections
         call = before // self.num_envs
         with timed("act"):
-            actions = self._agent.act(self._exploration_draws.at(call), *self._progress_tensors())
-            chosen = actions.cpu().numpy().reshape(-1)
+            actions, on_host = self._ahead or self._choose(call)
+            self._ahead = None
+            chosen = on_host.wait().reshape(-1)
         with timed("environment"):
             result = parts.environment.step(chosen)
         with timed("store"):
@@ -194,6 +197,9 @@ class Trainer:
         self._lengths += ~result.was_reset.reshape(ended.shape)
         if ended.any():
             yield from self._end_episodes(ended)
+        if self.settings.learn_while_stepping:
+            with timed("act"):
+                self._ahead = self._choose(call + 1)
         times = self._learning_due(before, ended)
         if times is not None:
             self._learn(times, call)
@@ -202,6 +208,11 @@ class Trainer:
         if self.settings.total_episodes is not None:
             done = ~self.finished & (self.episodes >= self.settings.total_episodes)
             self._finish(done, "completed", f"{self.settings.total_episodes:,} episodes")
+
+    def _choose(self, call: int) -> tuple[Tensor, HostCopy]:
+        """The actions (M, E) of a step call, and their copy for the environments."""
+        actions = self._agent.act(self._exploration_draws.at(call), *self._progress_tensors())
+        return actions, HostCopy(actions)
 
     def _learning_due(self, before: int, ended: Array) -> Array | None:
         """How often each member learns now, (M,); None if none does."""
@@ -227,13 +238,15 @@ class Trainer:
     def _learn(self, times: Array, call: int) -> None:
         """Let each member learn as often as `times` (M,) says."""
         counts = times * self.settings.updates_per_learn
-        progress = self._progress_tensors()
-        for k in range(int(counts.max())):
-            learns = counts > k
-            active = None if learns.all() else torch.from_numpy(learns).to(self.device)
-            with self.sections("learn"):
-                self._agent.learn(self._sampling_draws.at(call * self._updates_per_call + k), *progress, active)
-            self.updates += learns
+        progress, first = self._progress_tensors(), call * self._updates_per_call
+        draws = torch.stack([self._sampling_draws.at(first + k) for k in range(int(counts.max()))])
+        with self.sections("learn"):
+            if counts.min() == counts.max():
+                self._agent.learn(draws, *progress)
+            else:
+                for k, one in enumerate(draws):
+                    self._agent.learn_some(one, *progress, active=to_device(counts > k, self.device))
+        self.updates += counts
 
     @property
     def is_over(self) -> bool:
@@ -331,15 +344,12 @@ class Trainer:
 
     def _progress_tensors(self) -> tuple[Tensor, Tensor]:
         """Agent steps taken and episodes ended, (M,) each."""
-        steps, episodes = torch.from_numpy(self._progress).to(self.device)
+        steps, episodes = to_device(self._progress, self.device)
         return steps, episodes
 
     def _to_device(self, array: Array) -> Tensor:
         """(M * E, ...) from an environment -> (M, E, ...)."""
-        tensor = torch.from_numpy(array).view(self.members, self.num_envs, *array.shape[1:])
-        if self.device.type == "cpu":
-            return tensor
-        return tensor.pin_memory().to(self.device, non_blocking=True)  # from pinned memory nobody waits for the copy
+        return to_device(array.reshape(self.members, self.num_envs, *array.shape[1:]), self.device)
 
     # --- state ---
 

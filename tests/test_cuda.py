@@ -22,17 +22,20 @@ QUIET = (
 MEMORY = ("memory.capacity_steps=200", "memory.warmup_steps=40")
 RUNS = {
     "vectors": ("experiment=cartpole", "network.hidden_sizes=[16]", "trainer.batch_size=8", "trainer.total_steps=400"),
-    "images": ("experiment=breakout", "trainer.total_steps=120"),
+    "images": ("experiment=breakout", "trainer.total_steps=120", "optimizer.learning_rate=1e-3"),
 }
 
 
 @pytest.mark.parametrize("kind", RUNS)
 @pytest.mark.parametrize("compiles", ["never", "always"])
-def test_training_on_the_gpu_is_training_on_the_cpu(make_config, kind, compiles):
+@pytest.mark.parametrize("ahead", ["false", "true"])
+def test_training_on_the_gpu_is_training_on_the_cpu(make_config, kind, compiles, ahead):
     parameters = []
     for device in ("cpu", "cuda"):
         how = (f"trainer.device={device}", f"trainer.compile={compiles if device == 'cuda' else 'never'}")
-        trainer = build_trainer([make_config(*RUNS[kind], *MEMORY, *QUIET, *how)])
+        trainer = build_trainer(
+            [make_config(*RUNS[kind], *MEMORY, *QUIET, *how, f"trainer.learn_while_stepping={ahead}")]
+        )
         list(trainer.run())
         trainer.close()
         assert trainer.updates[0] > 0

@@ -167,6 +167,51 @@ def test_a_tabular_update_is_the_q_learning_equation(make_config):
 # --- when things happen ---
 
 
+@pytest.mark.parametrize("ahead", [False, True])
+def test_actions_are_chosen_before_or_after_the_updates_of_the_step_before(make_config, ahead):
+    """Each action is the one that the parameters of that moment choose, and all else keeps its order."""
+    steps = ("memory.warmup_steps=8", "trainer.learn_every_steps=1", "trainer.total_steps=40")
+    how = f"trainer.learn_while_stepping={str(ahead).lower()}"
+    trainer = build_trainer([make_config(*PLAIN, *QUIET, *steps, "exploration=greedy", how)])
+    agent, learner, order = trainer._agent, trainer.parts.learner, []
+    act, store, learn = agent.act, agent.store, agent.learn
+
+    def acting(*args):
+        chosen = act(*args)
+        order.append("act")
+        assert torch.equal(chosen, learner.q_values(agent.observations).argmax(-1))
+        return chosen
+
+    agent.act = acting
+    agent.store = lambda *args: (order.append("store"), store(*args))
+    agent.learn = lambda *args: (order.append("learn"), learn(*args))
+    run(trainer)
+    whole = ["act", "store"] * 7
+    if ahead:  # one more at the end, for a step that never comes
+        whole = ["act", *["store", "act"] * 7, *["store", "act", "learn"] * 33]
+    else:
+        whole += ["act", "store", "learn"] * 33
+    assert order == whole
+
+
+def test_several_updates_of_a_step_call_use_one_draw_each(make_config):
+    """Three updates at once are the three updates one by one."""
+    shared = [*PLAIN, *QUIET, "env.num_envs=3", "trainer.learn_every_steps=1", "trainer.total_steps=1200"]
+    trainer, other = build_trainer([make_config(*shared)]), build_trainer([make_config(*shared)])
+    learn, seen = other._agent.learn, []
+
+    def one_by_one(draws, *progress):
+        seen.append(len(draws))
+        for draw in draws:
+            learn(draw.unsqueeze(0), *progress)
+
+    other._agent.learn = one_by_one
+    assert run(trainer) == run(other)
+    assert set(seen) == {3}
+    assert len(seen) == trainer.updates[0] / 3 > 60
+    assert torch.equal(trainer.parts.learner.parameters, other.parts.learner.parameters)
+
+
 def test_learning_waits_for_warmup_and_then_happens_every_so_many_steps(make_config):
     config = make_config(
         *PLAIN,
