@@ -15,12 +15,12 @@ from torch import Tensor
 from dqn.errors import UserError
 from dqn.files import sync, write_json
 
-FORMAT = 1
+FORMAT = 2
 _TENSORS, _VALUES = "tensors.safetensors", "values.json"
 
 
 def save(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
-    """Write `state` (nested dicts of tensors and JSON values) as folder/step-<N>; keep the last `keep`."""
+    """Write `state` (nested dicts and lists of tensors and JSON values) as folder/step-<N>; keep the last `keep`."""
     place = folder / f"step-{step:012d}"
     beside = folder / f".{place.name}.part"
     shutil.rmtree(beside, ignore_errors=True)
@@ -47,6 +47,11 @@ def save(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
 def checkpoints(folder: Path) -> list[Path]:
     """The complete checkpoints in a folder, oldest first."""
     return sorted(folder.glob("step-*"))
+
+
+def step_of(place: Path) -> int:
+    """The agent step at which a checkpoint was saved, by its name."""
+    return int(place.name.removeprefix("step-"))
 
 
 def load_last(folder: Path, run: str) -> tuple[dict[str, Any], list[str]]:
@@ -138,6 +143,8 @@ def _take_tensors(state: Any, path: str, tensors: dict[str, Tensor]) -> Any:
         return {"tensor": path}
     if isinstance(state, dict):
         return {key: _take_tensors(value, f"{path}/{key}" if path else key, tensors) for key, value in state.items()}
+    if isinstance(state, list):
+        return [_take_tensors(value, f"{path}/{index}", tensors) for index, value in enumerate(state)]
     return state
 
 
@@ -146,6 +153,8 @@ def _put_tensors(state: Any, path: str, tensors: dict[str, Tensor]) -> Any:
         if state == {"tensor": path}:
             return tensors[path]
         return {key: _put_tensors(value, f"{path}/{key}" if path else key, tensors) for key, value in state.items()}
+    if isinstance(state, list):
+        return [_put_tensors(value, f"{path}/{index}", tensors) for index, value in enumerate(state)]
     return state
 
 

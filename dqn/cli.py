@@ -39,11 +39,12 @@ def train_command() -> int:
     from omegaconf.errors import OmegaConfBaseException
 
     from dqn.compose import CONF, explain, register_resolvers, with_free_keys
+    from dqn.sweep import outcome
 
     # Errors come to us as they are; Hydra would print them and exit.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     register_resolvers()
-    sys.argv = with_free_keys(_with_absolute_config_path(sys.argv))
+    sys.argv = _with_flag_first(with_free_keys(_with_absolute_config_path(sys.argv)))
     statuses = [0]
     errors: list[Exception] = []
 
@@ -65,10 +66,27 @@ def train_command() -> int:
         if errors:
             raise errors[0] from None
         raise
+    except UserError:
+        outcome.take_back()
+        raise
     except (HydraException, OmegaConfBaseException) as error:
+        outcome.take_back()
         overrides = [word for word in sys.argv[1:] if not word.startswith("-")]
         raise explain(error, overrides) from error
+    except KeyboardInterrupt:
+        if outcome.folder is not None:
+            say(f"to go on with the sweep, the same command with sweep.resume={outcome.folder}")
+        raise
+    if outcome.folder is not None:
+        statuses.append(_finish_sweep(outcome.folder))
     return max(statuses)
+
+
+def _finish_sweep(folder: Path) -> int:
+    """Say what the runs of a sweep came to; returns the exit status."""
+    from dqn.report.sweep import report_sweep
+
+    return _FAILED if report_sweep(folder) else 0
 
 
 def _train_composed(config: Any) -> dict[str, Any]:
@@ -81,17 +99,34 @@ def _train_composed(config: Any) -> dict[str, Any]:
     hydra_config = HydraConfig.get()
     path = Path(hydra_config.runtime.output_dir)
     try:
+        _check_is_no_sweep(config, hydra_config)
         overrides = list(hydra_config.overrides.task)
         values = resolve(config, overrides)
         from dqn import run  # with torch: only now that the config has composed
 
-        new = values["resume"] is None
-        summary = run.train(values, path) if new else run.resume(path, _changes(overrides, values["trainer"]))
+        if values["resume"] is None:
+            (summary,) = run.train([values], [path])
+        else:
+            (summary,) = run.resume([path], _changes(overrides, values["trainer"]))
     except UserError:
         _remove_if_empty(path)
         raise
     print_result_table(summary, path)
     return summary
+
+
+def _check_is_no_sweep(config: Any, hydra_config: Any) -> None:
+    """Raise a UserError if a single job is told what only a whole sweep can do."""
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf
+
+    resumed = OmegaConf.select(config, "sweep.resume")
+    if resumed is not None:
+        advice = "goes on with a sweep: give -m and hydra/launcher=population; one run goes on with resume=<its folder>"
+        raise UserError("sweep.resume", resumed, advice)
+    sweeper = hydra_config.runtime.choices["hydra/sweeper"]
+    if sweeper == "optuna" and hydra_config.mode == RunMode.RUN:
+        raise UserError("hydra/sweeper", sweeper, "searches where -m is given")
 
 
 def _changes(overrides: list[str], trainer: dict[str, Any]) -> dict[str, int | None]:
@@ -115,6 +150,12 @@ def _remove_if_empty(path: Path) -> None:
             folder.rmdir()
         except OSError:
             return
+
+
+def _with_flag_first(argv: list[str]) -> list[str]:
+    """-m before the overrides; Hydra would not take one that stands between them."""
+    program, *words = argv
+    return [program, *sorted(words, key=lambda word: word not in ("-m", "--multirun"))]
 
 
 def _with_absolute_config_path(argv: list[str]) -> list[str]:

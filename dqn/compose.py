@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -17,6 +18,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from dqn.errors import UserError, nearest
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
+WANDB_SWEEPS = "wandb"  # the folder in conf/ that is for `wandb sweep`, and no group of options
 
 
 def register_resolvers() -> None:
@@ -54,7 +56,7 @@ def resolve(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise UserError(str(error.full_key or ""), "", str(error).splitlines()[0]) from error
     assert isinstance(container, dict)
-    values = {str(key): value for key, value in container.items()}
+    values = {str(key): value for key, value in container.items() if key != "sweep"}  # the sweeper's, not a run's
     from dqn.config import Config  # here: the schema takes 0.1 s to build, and --help needs none
 
     _leave_out_strays(Config, values, "", {override.lstrip("+").partition("=")[0] for override in overrides})
@@ -86,10 +88,22 @@ def _fields(kind: type[Any]) -> set[str]:
 _EXAMPLES = {"env.game": "seaquest", "env.id": "Acrobot-v1"}
 
 
-def _compose(overrides: Sequence[str]) -> DictConfig:
+def _compose(overrides: Sequence[str], with_hydra: bool = False) -> DictConfig:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", overrides=with_free_keys(overrides))
+        return compose("config", overrides=with_free_keys(overrides), return_hydra_config=with_hydra)
+
+
+def with_values(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a resolved config with other values at some of its dotted keys."""
+    changed = copy.deepcopy(dict(config))
+    for key, value in values.items():
+        *groups, name = key.split(".")
+        place = changed
+        for group in groups:
+            place = place[group]
+        place[name] = value
+    return changed
 
 
 def with_free_keys(words: Sequence[str]) -> list[str]:
@@ -105,6 +119,10 @@ def explain(error: Exception, overrides: Sequence[str]) -> UserError:
         return UserError(group, option, f"no such option; {nearest(option, error.options)}")
     if isinstance(error, OverrideParseException):
         return UserError("", "", f"cannot read the override {error.override!r}; overrides look like key=value")
+    ambiguous = re.search(r"Ambiguous value for argument '([^=']+)=([^']*)'", str(error))
+    if ambiguous:
+        key, value = ambiguous.groups()
+        return UserError(key, value, f"several values are for a sweep, which needs -m; a list is written [{value}]")
     match = re.search(r"Could not override '([^']+)'", str(error))
     if isinstance(error, ConfigCompositionException) and match:
         return _unknown_key(match.group(1).partition("@")[0], overrides)
@@ -113,12 +131,17 @@ def explain(error: Exception, overrides: Sequence[str]) -> UserError:
 
 def _unknown_key(key: str, overrides: Sequence[str]) -> UserError:
     value = {o.lstrip("+~").partition("=")[0]: o.partition("=")[2] for o in overrides}.get(key, "")
+    if key == WANDB_SWEEPS:
+        return UserError(key, value, f"is no group; a sweep by W&B is begun with: wandb sweep conf/{key}/cartpole.yaml")
     groups = {str(path.relative_to(CONF)): path for path in CONF.rglob("*") if path.is_dir()}
+    del groups[WANDB_SWEEPS]
     if "/" in key:
         return UserError(key, value, f"no such group; {nearest(key, groups)}")
     # Group choices keep their meaning without the faulty values; they decide which keys there are.
-    choices = [o for o in overrides if o.partition("=")[0] in groups]
-    keys = [k for k in _leaves(OmegaConf.to_container(_compose(choices)), "") if not k.startswith("hydra.")]
+    choices = [o for o in overrides if o.partition("=")[0] in groups and not set(o) & set(",(")]  # (no sweeps)
+    of_hydra = key.startswith("hydra.")
+    composed = OmegaConf.to_container(_compose(choices, of_hydra))
+    keys = [k for k in _leaves(composed, "") if k.startswith("hydra.") == of_hydra]
     parent, _, name = key.rpartition(".")
     if not parent:
         return UserError(key, value, f"no such key; {nearest(key, [*groups, *(k for k in keys if '.' not in k)])}")

@@ -33,6 +33,8 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 
 # --- env -----------------------------------------------------------------------------------------------------
 
+Backend = Literal["gymnasium", "torch"]
+
 
 @dataclass(config=_STRICT, frozen=True)
 class GridWorldConfig:
@@ -48,6 +50,7 @@ class GridWorldConfig:
     max_steps: Positive
     observation: Literal["index", "one_hot", "coordinates", "image"]
     num_envs: Positive
+    backend: Backend
 
 
 @dataclass(config=_STRICT, frozen=True)
@@ -59,6 +62,7 @@ class GymnasiumConfig:
     kwargs: dict[str, Any]
     max_steps: Positive | None
     num_envs: Positive
+    backend: Backend
 
 
 @dataclass(config=_STRICT, frozen=True)

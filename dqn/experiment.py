@@ -7,7 +7,6 @@ everything but traits, so what is not a trait is read from the first.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -47,6 +46,7 @@ from dqn.config import (
     ScheduleConfig,
     SGDConfig,
 )
+from dqn.cores import default_threads
 from dqn.envs.base import Environment, EnvironmentSpec
 from dqn.errors import UserError
 from dqn.evaluation import Evaluator
@@ -59,7 +59,8 @@ from dqn.networks.population import flatten_parameters
 from dqn.randomness import derive_seed
 from dqn.sections import Sections, Stopwatch
 from dqn.target import NoTarget, PeriodicTarget, TargetRule
-from dqn.trainer import Parts, Periods, Trainer, Traits
+from dqn.trainer import Parts, Periods, Trainer
+from dqn.traits import Traits
 from dqn.validation import validate
 
 
@@ -74,8 +75,15 @@ def _updates_worth_compiling(template: nn.Module, device: torch.device) -> float
     return math.inf if any(isinstance(layer, nn.Conv2d) for layer in template.modules()) else 50_000
 
 
-def build_trainer(configs: Sequence[Config]) -> Trainer:
+def build_trainer(
+    configs: Sequence[Config], environment: Environment | None = None, sections: Sections | None = None
+) -> Trainer:
     """Everything that a run (or a population of them) needs, put together.
+
+    Args:
+        configs: of the members.
+        environment: theirs, where they go on in one; else it is made.
+        sections: that go on counting where the time goes.
 
     Raises:
         UserError: the config does not fit together, or names something that does not exist.
@@ -86,38 +94,62 @@ def build_trainer(configs: Sequence[Config]) -> Trainer:
     device = resolve_device(first.trainer.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)  # whose streams and graphs are meant where none is named
-    environment = make_environment(first.env, len(configs), threads)
+    environment = environment or make_environment(first.env, len(configs), threads, device=device)
     spec = environment.spec
     check_fit(first, spec)
     _check_evaluation_environment(first, spec)
 
-    discount = _trait([c.algorithm.discount for c in configs], device)
-    template = make_network(first, spec)
+    template, traits = make_network(first, spec), make_traits(configs)
     learner = Learner(
         template,
         flatten_parameters([_initial_network(c, spec) for c in configs], device),
-        _make_algorithm(configs, device),
-        _make_optimizer(configs, device),
-        _make_target_rule(configs, device),
-        _trait([c.optimizer.max_gradient_norm or float("inf") for c in configs], device),
+        traits.algorithm,
+        traits.optimizer,
+        traits.target_rule,
+        traits.max_gradient_norm,
         getattr(torch, first.trainer.precision),
     )
     memory = UniformMemory(
         spec,
         first.env.num_envs,
         capacity_steps(first, spec),
-        discount,
+        traits.discount,
         first.memory.replacement,
-        _memory_device(first, device),
+        traits.discount.device,
         compressed=first.memory.compression == "lz4",
     )
+    evaluator = Evaluator(
+        make_environment=lambda: make_evaluation_environment(first, len(configs), first.evaluation.num_envs),
+        seeds=traits.seeds,
+        episodes=first.evaluation.episodes,
+        epsilon=first.exploration.evaluation_epsilon,
+        device=device,
+    )
+    parts = Parts(environment, memory, learner, evaluator, traits)
+    periods = Periods(first.trainer.log_every_steps, first.evaluation.every_steps, first.checkpoint.every_steps)
+    compiles = wants_compilation(first.trainer, _updates_worth_compiling(template, device))
+    if compiles:  # on a GPU: captured in CUDA graphs, for which everything must be there
+        compiles = can_compile() if device.type == "cpu" else memory.device == device
+    sections = sections or (Stopwatch() if first.trainer.profile else Sections())
+    return Trainer(parts, first.trainer, first.evaluation.stop, periods, compiles, sections)
+
+
+def make_traits(configs: Sequence[Config]) -> Traits:
+    """What the configs of a population's members may differ in, on the devices where it is used."""
+    first = configs[0]
+    device = resolve_device(first.trainer.device)
     policy, schedule = _make_exploration(configs, device)
     terminal_rewards = [
         float("nan") if c.trainer.terminal_reward is None else c.trainer.terminal_reward for c in configs
     ]
-    parts = Parts(
-        environment=environment,
-        memory=memory,
+    return Traits(
+        seeds=tuple(c.seed for c in configs),
+        warmup_steps=np.array([c.memory.warmup_steps for c in configs]),
+        discount=_trait([c.algorithm.discount for c in configs], _memory_device(first, device)),
+        max_gradient_norm=_trait([c.optimizer.max_gradient_norm or float("inf") for c in configs], device),
+        algorithm=_make_algorithm(configs, device),
+        optimizer=_make_optimizer(configs, device),
+        target_rule=_make_target_rule(configs, device),
         plan=Plan(
             policy=policy,
             exploration=schedule,
@@ -126,25 +158,24 @@ def build_trainer(configs: Sequence[Config]) -> Trainer:
             terminal_reward=_trait(terminal_rewards, device).unsqueeze(-1),
             truncation_is_terminal=first.trainer.truncation_is_terminal,
         ),
-        learner=learner,
-        evaluator=Evaluator(
-            make_environment=lambda: make_evaluation_environment(first, len(configs), first.evaluation.num_envs),
-            seeds=[c.seed for c in configs],
-            episodes=first.evaluation.episodes,
-            epsilon=first.exploration.evaluation_epsilon,
-            device=device,
-        ),
-        traits=Traits(
-            seeds=tuple(c.seed for c in configs),
-            warmup_steps=np.array([c.memory.warmup_steps for c in configs]),
-        ),
     )
-    periods = Periods(first.trainer.log_every_steps, first.evaluation.every_steps, first.checkpoint.every_steps)
-    compiles = wants_compilation(first.trainer, _updates_worth_compiling(template, device))
-    if compiles:  # on a GPU: captured in CUDA graphs, for which everything must be there
-        compiles = can_compile() if device.type == "cpu" else memory.device == device
-    sections = Stopwatch() if first.trainer.profile else Sections()
-    return Trainer(parts, first.trainer, first.evaluation.stop, periods, compiles, sections)
+
+
+def check_buildable(config: Config) -> None:
+    """Raise the UserError that building this run would raise, as far as the config and its environment tell."""
+    check_config(config)
+    environment = make_environment(replace(config.env, num_envs=1), 1, 1)
+    try:
+        check_fit(config, environment.spec)
+        _check_evaluation_environment(config, environment.spec)
+        make_network(config, environment.spec)
+    finally:
+        environment.close()
+
+
+def stacks(config: Config) -> bool:
+    """Whether several such runs train faster as one population: not with convolutions on a CPU."""
+    return not isinstance(config.network, CNNConfig) or resolve_device(config.trainer.device).type != "cpu"
 
 
 def resolve_device(name: str) -> torch.device:
@@ -165,8 +196,23 @@ def _memory_device(config: Config, network_device: torch.device) -> torch.device
 # --- environments ---
 
 
-def make_environment(config: EnvConfig, members: int, threads: int, render: bool = False) -> Environment:
+def make_environment(
+    config: EnvConfig,
+    members: int,
+    threads: int,
+    render: bool = False,
+    draws_path: bool = False,
+    device: torch.device | None = None,
+) -> Environment:
     """The environments of a population: `num_envs` for each of its members.
+
+    Args:
+        config: of the environment.
+        members: of the population.
+        threads: that Atari games may use.
+        render: whether environment 0 is to be drawn.
+        draws_path: whether `path_drawing` is to answer, where there is a map.
+        device: of environments that are functions of tensors; None is the CPU. Nothing drawn is one.
 
     Raises:
         UserError: there is no such environment, or deep Q-learning cannot use it.
@@ -177,15 +223,21 @@ def make_environment(config: EnvConfig, members: int, threads: int, render: bool
 
         settings = {k: v for k, v in asdict(config).items() if k not in ("kind", "num_envs")}
         return AtariEnvironment(**settings, num_envs=num_envs, num_threads=threads, render=render)
-    from dqn.envs.gymnasium_env import GymnasiumEnvironment
-
     if isinstance(config, GridWorldConfig):
         from dqn.envs.gridworld import GRID_WORLD_ID
 
-        kwargs = {k: v for k, v in asdict(config).items() if k not in ("kind", "num_envs")}
-        return GymnasiumEnvironment(GRID_WORLD_ID, num_envs, kwargs, members=members, render=render)
-    assert isinstance(config, GymnasiumConfig)
-    return GymnasiumEnvironment(config.id, num_envs, config.kwargs, config.max_steps, render=render)
+        kwargs = {k: v for k, v in asdict(config).items() if k not in ("kind", "num_envs", "backend")}
+        env_id, max_steps = GRID_WORLD_ID, None  # its limit is among the kwargs
+    else:
+        assert isinstance(config, GymnasiumConfig)
+        env_id, kwargs, max_steps = config.id, config.kwargs, config.max_steps
+    if config.backend == "torch" and not (render or draws_path):
+        from dqn.envs.batched.factory import make_batched
+
+        return make_batched(env_id, num_envs, kwargs, max_steps, members, device or torch.device("cpu"))
+    from dqn.envs.gymnasium_env import GymnasiumEnvironment
+
+    return GymnasiumEnvironment(env_id, num_envs, kwargs, max_steps, members=members, render=render)
 
 
 def evaluation_env_config(config: Config) -> EnvConfig:
@@ -197,10 +249,12 @@ def evaluation_env_config(config: Config) -> EnvConfig:
     return validate(type(config.env), {**asdict(config.env), **config.evaluation.env}, prefix="evaluation.env")
 
 
-def make_evaluation_environment(config: Config, members: int, num_envs: int, render: bool = False) -> Environment:
-    """Environments for evaluations, `num_envs` for each member."""
+def make_evaluation_environment(
+    config: Config, members: int, num_envs: int, render: bool = False, draws_path: bool = False
+) -> Environment:
+    """Environments for evaluations, `num_envs` for each member; see `make_environment`."""
     env_config = replace(evaluation_env_config(config), num_envs=num_envs)
-    return make_environment(env_config, members, config.trainer.threads or os.cpu_count() or 1, render)
+    return make_environment(env_config, members, config.trainer.threads or default_threads(), render, draws_path)
 
 
 def _check_evaluation_environment(config: Config, spec: EnvironmentSpec) -> None:

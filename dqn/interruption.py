@@ -21,6 +21,19 @@ class PlayInterruptedError(Exception):
 
 
 @contextmanager
+def terminable() -> Iterator[None]:
+    """While inside, SIGTERM raises KeyboardInterrupt, as SIGINT does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def interruptible(loop: Interruptible) -> Iterator[None]:
     """While inside, the first SIGINT or SIGTERM asks `loop` to stop."""
     if threading.current_thread() is not threading.main_thread():

@@ -34,7 +34,7 @@ class Learner:
         parameters: initial, (M, P); taken over, not copied.
         algorithm: batch to losses.
         optimizer: gradients to steps.
-        target_rule: how the target parameters follow.
+        target_rule: how the target parameters follow; may be replaced by another of its kind.
         max_gradient_norm: (M,), inf for none.
         precision: of the forward passes; bfloat16 is autocast.
     """
@@ -56,7 +56,7 @@ class Learner:
         self.target = Population(template, self.target_parameters)
         self._algorithm = algorithm
         self._optimizer = optimizer
-        self._target_rule = target_rule
+        self.target_rule = target_rule
         self._max_gradient_norm = max_gradient_norm
         self._precision = precision
         self._optimizer_state = optimizer.init(parameters)
@@ -115,12 +115,12 @@ class Learner:
 
     def update_target(self, steps_before: int, steps_after: int) -> None:
         """Let the target parameters follow after the agent steps (steps_before, steps_after]."""
-        self._target_rule.update_(self.target_parameters, self.parameters, steps_before, steps_after)
+        self.target_rule.update_(self.target_parameters, self.parameters, steps_before, steps_after)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Parameters, target parameters and the optimizer's state."""
         state = {f"optimizer.{name}": tensor for name, tensor in self._optimizer_state.items()}
-        if not self._target_rule.shares_online:
+        if not self.target_rule.shares_online:
             state["target_parameters"] = self.target_parameters
         return {"parameters": self.parameters, **state}
 

@@ -215,7 +215,7 @@ def _draw_path(folder: RunFolder, config: Config, q_function: QFunction) -> None
     """Where the environment is a map, the greedy path on it: in the terminal and as path.png."""
     from PIL import Image
 
-    environment = make_evaluation_environment(config, 1, 1)
+    environment = make_evaluation_environment(config, 1, 1, draws_path=True)
     drawings: list[Any] = []
     try:
         if environment.path_drawing() is None:

@@ -17,13 +17,29 @@ from dqn.validation import validate
 _HEADER = """\
 # The whole config of this run, resolved. The same run again:
 #   python scripts/train.py --config-path {folder} --config-name config
+"""
+_DEFAULTS = """\
 defaults:
   - _self_
+  - sweep: none
+  - override hydra/launcher: population
   - override hydra/job_logging: none
   - override hydra/hydra_logging: none
 """
 # What config.yaml has beside the run's own config, for Hydra.
 _FOR_HYDRA = ("defaults", "hydra")
+# What is in the folder of a sweep: of ours, and of any by Hydra.
+_SWEEP_MARKS = ("sweep.json", "multirun.yaml")
+
+
+def primary_config(config: dict[str, Any], header: str) -> str:
+    """The YAML of a resolved config that `scripts/train.py --config-path ... --config-name ...` runs.
+
+    `header` is what stands above it: lines of comment.
+    """
+    hydra = OmegaConf.to_yaml(OmegaConf.create({"hydra": OmegaConf.load(CONF / "config.yaml").hydra}))
+    resolved = OmegaConf.to_yaml(OmegaConf.create(config))
+    return f"{header}{_DEFAULTS}\n{hydra}\n{resolved}"
 
 
 class RunFolder:
@@ -41,6 +57,14 @@ class RunFolder:
             return str(self.path.relative_to(Path.cwd()))
         except ValueError:
             return str(self.path)
+
+    @property
+    def sweep(self) -> str | None:
+        """The name of the folder of the sweep that the run belongs to; None if it is a run of its own."""
+        for folder in self.path.absolute().parents[:2]:  # hydra.sweep.subdir may have a level of its own
+            if any((folder / mark).is_file() for mark in _SWEEP_MARKS):
+                return folder.name
+        return None
 
     @property
     def checkpoints(self) -> Path:
@@ -78,16 +102,14 @@ class RunFolder:
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Write config.yaml."""
-        hydra = OmegaConf.to_yaml(OmegaConf.create({"hydra": OmegaConf.load(CONF / "config.yaml").hydra}))
-        resolved = OmegaConf.to_yaml(OmegaConf.create(config))
         header = _HEADER.format(folder=self.path.absolute())
-        write_text(self.path / "config.yaml", f"{header}\n{hydra}\n{resolved}")
+        write_text(self.path / "config.yaml", primary_config(config, header))
 
     @property
-    def was_interrupted(self) -> bool:
-        """Whether the run's summary says so."""
+    def is_concluded(self) -> bool:
+        """Whether there is a summary that does not say that the run was interrupted."""
         summary = self.path / "summary.json"
-        return summary.is_file() and json.loads(summary.read_text(encoding="utf-8"))["status"] == "interrupted"
+        return summary.is_file() and json.loads(summary.read_text(encoding="utf-8"))["status"] != "interrupted"
 
     def read_config(self) -> dict[str, Any]:
         """The run's config, as plain nested values."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dqn.agent import Agent, Plan
+from dqn import members
+from dqn.agent import Agent
 from dqn.config import StopConfig, TrainerConfig
 from dqn.convergence import Convergence, ValueProbe
 from dqn.envs.base import Array, Environment
@@ -23,15 +24,8 @@ from dqn.memory.stream import Experience
 from dqn.memory.uniform import UniformMemory
 from dqn.randomness import Stream, derive_seed
 from dqn.sections import Sections
+from dqn.traits import Traits
 from dqn.transfer import HostCopy, to_device
-
-
-@dataclass(frozen=True)
-class Traits:
-    """What the loop itself reads of each of the M members."""
-
-    seeds: tuple[int, ...]
-    warmup_steps: Array  # (M,) int64
 
 
 @dataclass(frozen=True)
@@ -40,10 +34,29 @@ class Parts:
 
     environment: Environment
     memory: UniformMemory
-    plan: Plan
     learner: Learner
     evaluator: Evaluator
     traits: Traits
+
+
+class Judge(Protocol):
+    """Says which members are not worth going on with."""
+
+    def __call__(self, step: int, scores: Mapping[int, float]) -> Mapping[int, str]:
+        """The mean returns of an evaluation at agent step `step`, by member -> members to prune, each with a reason."""
+
+
+@dataclass(frozen=True)
+class Succession:
+    """What every member goes on with: the learning state of member `sources[m]`, its own or another's, and traits."""
+
+    sources: Sequence[int]
+    traits: Traits
+
+
+# From the agent step of the evaluation before (0 at the first), the step of this one, and the mean returns of the
+# members that go on; None: everybody goes on as it is.
+SuccessionRule = Callable[[int, int, Mapping[int, float]], Succession | None]
 
 
 @dataclass(frozen=True)
@@ -68,8 +81,8 @@ def _crossed(period: int | None, before: int, after: int) -> int:
 class Trainer:
     """Acts, stores and learns, for a population of M members with E environments each.
 
-    All members take their steps together; a member whose run is over goes on acting until the others are done, but
-    learns and reports nothing more. `steps` counts agent steps of one member, summed over its environments; an
+    All members take their steps together; a member whose run is over goes on until the others are done or it is left
+    out, but reports nothing more. `steps` counts agent steps of one member, summed over its environments; an
     autoreset takes one, so that members stay in step.
     """
 
@@ -88,6 +101,8 @@ class Trainer:
         self.device = parts.learner.parameters.device
         self.sections = sections or Sections()
         self.interrupted = False  # set from outside, e.g. by a signal: the loop ends after the step at hand
+        self.judge: Judge | None = None  # set from outside
+        self.succession_rule: SuccessionRule | None = None  # set from outside
 
         shape = (self.members, self.num_envs)
         self.steps = 0
@@ -107,7 +122,7 @@ class Trainer:
         self._in_a_row = np.zeros(self.members, dtype=np.int64)
         self._convergence = Convergence(stop)
         self._probe = ValueProbe()
-        self._agent = Agent(parts.environment.spec, self.num_envs, parts.learner, parts.memory, parts.plan)
+        self._agent = Agent(parts.environment, parts.learner, parts.memory, parts.traits.plan)
         self._averages = self._agent.averages
         if compiles and self.device.type == "cpu":
             self._agent.compile()
@@ -127,7 +142,7 @@ class Trainer:
     # --- the loop ---
 
     def run(self) -> Iterator[Event]:
-        """Train until every member is done; see `dqn.events`."""
+        """Train until most members are done, and the others would be faster without them; see `dqn.events`."""
         self._start()
         while not self._gone.all():
             before, stop_at = self.steps, self.periods.next_stop(self.steps)
@@ -154,6 +169,8 @@ class Trainer:
             if (self.finished & ~self._gone).any() or _crossed(self.periods.pause_steps, before, self.steps):
                 yield Pause(-1, self.steps)
             yield from self._end_finished()
+            if 2 * int(self._gone.sum()) > self.members:
+                return
 
     def _start(self) -> None:
         """Begin episodes: the run's first, or after a resume new ones in place of those that were cut."""
@@ -180,21 +197,17 @@ class Trainer:
         """One step call of all environments, and the learning that is then due."""
         parts, before, timed = self.parts, self.steps, self.sections
         call = before // self.num_envs
-        with timed("act"):
-            actions, on_host = self._ahead or self._choose(call)
-            self._ahead = None
-            chosen = on_host.wait().reshape(-1)
-        with timed("environment"):
-            result = parts.environment.step(chosen)
-        with timed("store"):
-            arrays = (result.frames, result.rewards, result.terminated, result.ended, result.was_reset)
-            self._agent.store(actions, *[self._to_device(array) for array in arrays])
+        if self._agent.plays and not self.settings.learn_while_stepping:
+            with timed("play"):
+                outcome = self._agent.play(self._exploration_draws.at(call), *self._progress_tensors())
+                rewards, *flags = outcome.cpu().numpy()
+                was_reset, ended = (flag != 0 for flag in flags)
+        else:
+            rewards, was_reset, ended = self._play(call)
         self.steps += self.num_envs
         self._progress[0] = self.steps
-
-        ended = result.ended.reshape(self.members, self.num_envs)
-        self._returns += result.raw_rewards.reshape(ended.shape)
-        self._lengths += ~result.was_reset.reshape(ended.shape)
+        self._returns += rewards
+        self._lengths += ~was_reset
         if ended.any():
             yield from self._end_episodes(ended)
         if self.settings.learn_while_stepping:
@@ -208,6 +221,21 @@ class Trainer:
         if self.settings.total_episodes is not None:
             done = ~self.finished & (self.episodes >= self.settings.total_episodes)
             self._finish(done, "completed", f"{self.settings.total_episodes:,} episodes")
+
+    def _play(self, call: int) -> tuple[Array, Array, Array]:
+        """Act, step and store; the same as `Agent.play` for environments that are no functions of tensors."""
+        timed = self.sections
+        with timed("act"):
+            actions, on_host = self._ahead or self._choose(call)
+            self._ahead = None
+            chosen = on_host.wait().reshape(-1)
+        with timed("environment"):
+            result = self.parts.environment.step(chosen)
+        with timed("store"):
+            arrays = (result.frames, result.rewards, result.terminated, result.ended, result.was_reset)
+            self._agent.store(actions, *[self._to_device(array) for array in arrays])
+        shape = self.members, self.num_envs
+        return result.raw_rewards.reshape(shape), result.was_reset.reshape(shape), result.ended.reshape(shape)
 
     def _choose(self, call: int) -> tuple[Tensor, HostCopy]:
         """The actions (M, E) of a step call, and their copy for the environments."""
@@ -238,6 +266,8 @@ class Trainer:
     def _learn(self, times: Array, call: int) -> None:
         """Let each member learn as often as `times` (M,) says."""
         counts = times * self.settings.updates_per_learn
+        self.updates += counts
+        counts[self._gone] = counts.max()  # nobody looks at them any more, and all at once is faster than all but some
         progress, first = self._progress_tensors(), call * self._updates_per_call
         draws = torch.stack([self._sampling_draws.at(first + k) for k in range(int(counts.max()))])
         with self.sections("learn"):
@@ -246,7 +276,12 @@ class Trainer:
             else:
                 for k, one in enumerate(draws):
                     self._agent.learn_some(one, *progress, active=to_device(counts > k, self.device))
-        self.updates += counts
+
+    @property
+    def remaining(self) -> list[int]:
+        """The members that are not done."""
+        remaining: list[int] = np.flatnonzero(~self._gone).tolist()
+        return remaining
 
     @property
     def is_over(self) -> bool:
@@ -264,10 +299,10 @@ class Trainer:
 
     def _report_learning(self) -> Iterator[Event]:
         counts, means = self._averages.take()
-        plan, progress = self.parts.plan, self._progress_tensors()
+        plan, progress = self.parts.traits.plan, self._progress_tensors()
         level, rate = plan.exploration(*progress).tolist(), plan.rate(*progress).tolist()
         name = plan.policy.level_name
-        for m in np.nonzero(~self._gone)[0].tolist():
+        for m in self.remaining:
             loss, mean_q, td_error, gradient_norm = means[m] if counts[m] else [None] * 4
             yield Learning(
                 member=m,
@@ -291,11 +326,12 @@ class Trainer:
                 games = self.parts.evaluator(q_function, self._evaluations, lambda: self.interrupted, collect)
         except PlayInterruptedError:
             return  # still due: a resumed run plays it again
-        self._last_evaluation = self.steps
+        since, self._last_evaluation = self._last_evaluation, self.steps
         changes = self._probe.change(q_function) if probing else None
         self._evaluations += 1
-        for m in np.nonzero(~self._gone)[0].tolist():
-            score, change = float(np.mean(games[m].returns)), None if changes is None else changes[m]
+        scores = {m: float(np.mean(games[m].returns)) for m in self.remaining}
+        for m, score in scores.items():
+            change = None if changes is None else changes[m]
             is_best = bool(score >= self.best_score[m])  # of equals the later, which has learned longer
             if is_best:
                 self.best_score[m], self.best_step[m] = score, self.steps
@@ -315,6 +351,25 @@ class Trainer:
             reason = self._convergence.reason(int(self._in_a_row[m]))
             if reason and not self.finished[m]:
                 self._finish(np.arange(self.members) == m, "converged", reason)
+        for m, reason in (self.judge(self.steps, scores) if self.judge else {}).items():
+            if not self.finished[m]:
+                self._finish(np.arange(self.members) == m, "pruned", reason)
+        going_on = {m: score for m, score in scores.items() if not self.finished[m]}
+        succession = self.succession_rule(since, self.steps, going_on) if self.succession_rule else None
+        if succession is not None:
+            self._follow(succession)
+
+    def _follow(self, succession: Succession) -> None:
+        """Copy learning state between members, by index, and change their traits.
+
+        What a member has lived through and measured stays its own: memory, episodes, counts of updates, its best
+        network. (Jaderberg et al. 2017, arXiv 1711.09846, copy weights and hyperparameters.)
+        """
+        learner = self.parts.learner
+        learner.load_state_dict(members.select(learner.state_dict(), succession.sources))
+        self._in_a_row[np.array(succession.sources) != np.arange(self.members)] = 0
+        self.parts.traits.take_over(succession.traits)
+        learner.target_rule = succession.traits.target_rule
 
     def _end_diverged(self, steps_before: int) -> Iterator[Event]:
         """End members whose loss has stopped being a number; nothing is saved or evaluated after that."""
@@ -354,7 +409,7 @@ class Trainer:
     # --- state ---
 
     def state_dict(self, memory: bool = True) -> dict[str, Any]:
-        """Everything but the environments' own state: tensors and plain values, nested."""
+        """Everything but the environments' own state; see `dqn.members`."""
         return {
             "steps": self.steps,
             "evaluations": self._evaluations,
@@ -389,3 +444,22 @@ class Trainer:
         self.parts.learner.load_state_dict(state["learner"])
         if state["memory"]:
             self.parts.memory.load_state_dict(state["memory"])
+
+    def episodes_in_progress(self) -> dict[str, Any]:
+        """What belongs to the episodes that the environments are in: its holder can go on with those very episodes."""
+        return {
+            "observations": self._agent.observations,
+            "returns": torch.from_numpy(self._returns),
+            "lengths": torch.from_numpy(self._lengths),
+            "learn_from": self._learn_from.tolist(),
+            **({} if self._ahead is None else {"ahead": self._ahead[0]}),
+        }
+
+    def go_on_with(self, episodes: dict[str, Any]) -> None:
+        """After `load_state_dict`: the environments are in the midst of these episodes."""
+        self._agent.observations.copy_(episodes["observations"])
+        self._returns, self._lengths = episodes["returns"].numpy().copy(), episodes["lengths"].numpy().copy()
+        self._learn_from[:] = episodes["learn_from"]
+        if "ahead" in episodes:
+            self._ahead = episodes["ahead"], HostCopy(episodes["ahead"])
+        self._started = True

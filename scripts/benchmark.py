@@ -2,8 +2,16 @@
 
   python scripts/benchmark.py all
   python scripts/benchmark.py cartpole startup repeats=3
+  python scripts/benchmark.py sweep members="[1, 16, 64]"
 
-Workloads: cartpole, cartpole_every_step, breakout, memory, startup.
+Workloads:
+  cartpole, cartpole_every_step, breakout         a run beside one of theirs
+  stack, stack_every_step                         64 members of one population beside two of their processes
+  cartpole_torch                                  a run whose environments are tensors beside one of theirs
+  growth                                          populations of several sizes
+  memory, startup                                 bytes, and seconds to begin
+  sweep                                           stack_every_step, stack, cartpole_torch, growth
+  all                                             everything
 """
 
 import sys

@@ -91,7 +91,7 @@ def test_another_format_is_refused(tmp_path):
     place = checkpoint.save(tmp_path, 1, state(1), keep=1)
     record = json.loads((place / "values.json").read_text())
     (place / "values.json").write_text(json.dumps({**record, "format": 99}))
-    with pytest.raises(UserError, match="has format 99; this version reads 1"):
+    with pytest.raises(UserError, match="has format 99; this version reads 2"):
         checkpoint.load_last(tmp_path, "run")
 
 

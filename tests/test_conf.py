@@ -11,7 +11,7 @@ import pytest
 
 import dqn.config
 from dqn import run
-from dqn.compose import CONF
+from dqn.compose import CONF, WANDB_SWEEPS
 from dqn.errors import UserError
 from dqn.experiment import build_trainer
 
@@ -30,7 +30,7 @@ COMPANIONS = {
 def options() -> Iterator[str]:
     for path in sorted(CONF.rglob("*.yaml")):
         name = str(path.relative_to(CONF).with_suffix(""))
-        if "/" in name and not name.startswith(("hydra/", "experiment/")):
+        if "/" in name and not name.startswith(("hydra/", "experiment/", f"{WANDB_SWEEPS}/")):
             yield name
 
 
@@ -47,6 +47,11 @@ def test_every_preset_builds_and_is_called_by_its_name(name, make_config):
     config = make_config(f"experiment={name}")
     assert config.name == name
     build_trainer([config]).close()
+
+
+def test_sweeps_of_wandb_are_no_group(make_config):
+    with pytest.raises(UserError, match=r"wandb=cartpole: is no group; a sweep by W&B is begun with: wandb sweep"):
+        make_config("wandb=cartpole")
 
 
 def test_values_stand_once():
@@ -106,7 +111,7 @@ def test_no_field_is_dead(make_config, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     for i, overrides in enumerate(runs):
         values = dataclasses.asdict(make_config(*overrides, *short))
-        run.train(values, tmp_path / str(i))
+        run.train([values], [tmp_path / str(i)])
     expected = {(cls.__name__, field.name) for cls in _schema_classes() for field in dataclasses.fields(cls)}
     # Base classes are read through their subclasses; `kind` says which class it is, where there is a choice of one.
     optional = {"OptimizerConfig"}

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dqn.cuda_graphs import Captured
-from dqn.experiment import build_trainer
+from dqn.experiment import build_trainer, make_environment
 
 pytestmark = [
     pytest.mark.cuda,
@@ -56,3 +56,25 @@ def test_a_captured_function_does_its_work_once_a_call():
         result = captured(values)
         assert torch.equal(total, times * values)
         assert torch.equal(result, 2 * total)
+
+
+@pytest.mark.parametrize("env", ["cartpole", "gridworld"])
+def test_captured_environments_step_as_on_the_cpu(make_config, env):
+    config = make_config("experiment=gridworld_dqn", f"env={env}", "env.backend=torch", "env.num_envs=6").env
+    streams = []
+    for device in ("cpu", "cuda"):
+        environment = make_environment(config, 1, 1, device=torch.device(device))
+
+        def packed(actions, step=environment.step_tensors):
+            return torch.cat([part.double().view(6, -1) for part in step(actions)], dim=1)
+
+        step = Captured(packed) if device == "cuda" else packed
+        environment.reset(range(6))
+        draws = torch.Generator().manual_seed(0)
+        stream = []
+        for _ in range(2000):  # longer than the tables
+            environment.prepare(1)
+            actions = torch.randint(2, (6,), generator=draws)
+            stream.append(step(actions.to(device)).cpu())
+        streams.append(torch.stack(stream))
+    torch.testing.assert_close(streams[1], streams[0], atol=1e-6, rtol=1e-6)

@@ -432,5 +432,9 @@ def _assert_same(ours: object, theirs: object) -> None:
         assert ours.keys() == theirs.keys()
         for key in theirs:
             _assert_same(ours[key], theirs[key])
+    elif isinstance(theirs, list):
+        assert isinstance(ours, list)
+        for one, other in zip(ours, theirs, strict=True):
+            _assert_same(one, other)
     else:
         assert ours == theirs

@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from pydantic import ConfigDict, Field
@@ -15,18 +16,20 @@ from rich.console import Console
 
 from dqn.benchmark import report
 from dqn.benchmark.floor import Floor
-from dqn.benchmark.measurement import Measurement, differences, in_a_process, measure, ratio
+from dqn.benchmark.growth import Growth, growth_table, measure_growth
+from dqn.benchmark.measurement import Joint, differences, ratio
+from dqn.benchmark.processes import OURS, PEER, in_a_process, measure
 from dqn.benchmark.report import Result, fastest
 from dqn.benchmark.startup import first_step_seconds, help_seconds
-from dqn.benchmark.workloads import BREAKOUT, WORKLOADS, Workload
+from dqn.benchmark.workloads import BREAKOUT, CARTPOLE_TORCH, GROWTH, STACK, STACK_EVERY_STEP, WORKLOADS, Workload
 from dqn.compilation import can_compile
 from dqn.errors import UserError, nearest
 from dqn.files import write_json
 from dqn.provenance import provenance
 from dqn.terminal import say
 
-_OURS, _PEER = "dqn.benchmark.ours", "dqn.benchmark.peer"
-_NAMES = (*WORKLOADS, "memory", "startup")
+_NAMES = (*WORKLOADS, GROWTH.name, "memory", "startup")
+_GROUPS = {"sweep": (STACK_EVERY_STEP.name, STACK.name, CARTPOLE_TORCH.name, GROWTH.name), "all": _NAMES}
 _PAGE_WIDTH = 120  # characters, where the output is no terminal
 
 
@@ -35,6 +38,9 @@ class BenchmarkOptions:
     """Options of `scripts/benchmark.py`."""
 
     repeats: int = Field(5, ge=1, description="measurements of each side", examples=["3"])
+    members: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (1, 4, 16, 64, 256), min_length=1, description="of the populations of growth", examples=[[1, 16, 64]]
+    )
     memory_steps: int = Field(
         1_000_000, ge=1000, description="agent steps to fill the memory with; a million takes 7 GB"
     )
@@ -47,42 +53,56 @@ def benchmark(names: Sequence[str], options: BenchmarkOptions) -> None:
     Raises:
         UserError: there is no such workload, the output has no folder, or Stable-Baselines3 is not installed.
     """
-    chosen = _NAMES if "all" in names or not names else tuple(names)
-    for name in chosen:
-        if name not in _NAMES:
-            raise UserError("workload", name, f"no such workload; {nearest(name, (*_NAMES, 'all'))}")
+    chosen: list[str] = []
+    for name in names or ("all",):
+        if name not in (*_NAMES, *_GROUPS):
+            raise UserError("workload", name, f"no such workload; {nearest(name, (*_NAMES, *_GROUPS))}")
+        chosen += _GROUPS.get(name, (name,))
     _check_peer(chosen)
     output = Path(options.output)
     if not output.absolute().parent.is_dir():
         raise UserError("output", options.output, "there is no such folder to write in")
     record: dict[str, Any] = {"provenance": provenance(), "options": asdict(options), "workloads": {}}
-    results = []
+    results, growth = [], None
     for name in dict.fromkeys(chosen):
         if name in WORKLOADS:
             results.append(_measure(WORKLOADS[name], options.repeats))
             record["workloads"][name] = _record(results[-1])
+        elif name == GROWTH.name:
+            growth = measure_growth(options.members)
+            record["growth"] = growth.record
         elif name == "memory":
             record["memory"] = _measure_memory(options.memory_steps, options.repeats)
         else:
             say("startup: five times each")
             record["startup"] = {"help_seconds": help_seconds(5), "first_step_seconds": first_step_seconds(5)}
         write_json(output, record)  # all so far: what follows takes minutes and may fail
-    lines = [problem for result in results for problem in result.problems] + report.floor_lines(results)
-    lines += report.memory_lines(record["memory"]) if "memory" in record else []
-    lines += report.startup_lines(record["startup"]) if "startup" in record else []
+    _print(results, growth, record)
+    print(f"everything that was measured: {options.output}")
+
+
+def _print(results: Sequence[Result], growth: Growth | None, record: dict[str, Any]) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=_PAGE_WIDTH)
-    if results:
-        for table in (report.speed_table, report.variants_table, report.sections_table):
-            console.print(table(results))
+    tables = [make(results) for make in (report.speed_table, report.variants_table, report.sections_table) if results]
+    floors = {result.workload.name: result.floor for result in results}
+    lines = [problem for result in results for problem in result.problems]
+    if growth is not None:
+        tables.append(growth_table(growth))
+        floors[GROWTH.name] = growth.floor
+        lines += growth.problems
+    lines += report.floor_lines(floors)
+    lines += report.memory_lines(record["memory"]) if "memory" in record else []
+    lines += report.startup_lines(record["startup"]) if "startup" in record else []
+    for table in tables:
+        console.print(table)
     for line in lines:
         console.print(line, highlight=False)
-    console.print(f"everything that was measured: {options.output}", highlight=False)
 
 
 def _check_peer(chosen: Sequence[str]) -> None:
-    needed = [] if set(chosen) <= {"startup"} else ["stable_baselines3"]
+    needed = [] if set(chosen) <= {"startup", GROWTH.name} else ["stable_baselines3"]
     needed += ["cv2"] if "breakout" in chosen else []
     if any(importlib.util.find_spec(module) is None for module in needed):
         raise UserError("", None, 'Stable-Baselines3 is not installed, or not all of it: pip install -e ".[bench]"')
@@ -104,12 +124,12 @@ def _measure(workload: Workload, repeats: int) -> Result:
     """Every variant once, then the fastest of each side in turn."""
     result = Result(workload, Floor(**in_a_process("dqn.benchmark.floor", {"workload": workload.name})))
     for module, how in _variants(result):
-        result.tried.append(_measure_aloud(module, workload, how))
-    ours, theirs = (_how_of(fastest(result.tried, side), workload) for side in ("dqn", "stable-baselines3"))
+        result.tried.append(measure(module, workload, **how))
+    ours, theirs = (fastest(result.tried, side).how for side in ("dqn", "stable-baselines3"))
     for _ in range(repeats):
-        result.ours.append(_measure_aloud(_OURS, workload, ours))
-        result.theirs.append(_measure_aloud(_PEER, workload, theirs))
-    result.sections = _measure_aloud(_OURS, workload, {**ours, "profile": True}).sections
+        result.ours.append(measure(OURS, workload, **ours))
+        result.theirs.append(measure(PEER, workload, **theirs))
+    result.profiled = measure(OURS, workload, **ours, profile=True)
     return result
 
 
@@ -127,36 +147,22 @@ def _variants(result: Result) -> Iterator[tuple[str, dict[str, Any]]]:
     forms = workload.compile if can_compile() else ("never",)  # else what is called compiled would not be
     for num_envs in workload.num_envs:
         for compiles in forms:
-            for precision in precisions:
-                yield _OURS, {"num_envs": num_envs, "compile": compiles, "precision": precision}
-        yield _PEER, {"num_envs": num_envs}
-
-
-def _how_of(one: Measurement, workload: Workload) -> dict[str, Any]:
-    """The request that a measurement answered."""
-    if one.side != "dqn":
-        return {"num_envs": one.num_envs}
-    compiles = "never" if one.variant.startswith("uncompiled") else "always"
-    return {"num_envs": one.num_envs, "compile": compiles, "precision": one.precision}
-
-
-def _measure_aloud(module: str, workload: Workload, how: dict[str, Any]) -> Measurement:
-    one = measure(module, workload, **how)
-    say(f"{workload.name}: {one.side}, {one.num_envs} at once, {one.variant}: {one.steps_per_second:,.0f} steps/s")
-    return one
+            for precision, placing in product(precisions, workload.placings):
+                yield OURS, {"num_envs": num_envs, "compile": compiles, "precision": precision, **placing}
+        yield PEER, {"num_envs": num_envs, "processes": workload.processes}
 
 
 def _measure_memory(steps: int, repeats: int) -> dict[str, Any]:
     """Plain and compressed: what each takes, and in turn how fast Breakout learns from it."""
     measured = in_a_process("dqn.benchmark.peer_memory", {})
-    runs: dict[str, list[Measurement]] = {"none": [], "lz4": []}
+    runs: dict[str, list[Joint]] = {"none": [], "lz4": []}
     for compression in runs:
         say(f"memory: filling {steps:,} steps, compression {compression}")
         measured[compression] = in_a_process("dqn.benchmark.memory", {"steps": steps, "compression": compression})
     how = {"num_envs": BREAKOUT.num_envs[-1], "compile": "never", "precision": "float32"}
     for _ in range(repeats):
         for compression, done in runs.items():
-            done.append(_measure_aloud(_OURS, BREAKOUT, {**how, "compression": compression}))
+            done.append(measure(OURS, BREAKOUT, **how, compression=compression))
     problems = differences(BREAKOUT, runs["lz4"], runs["none"])
     return {
         **measured,

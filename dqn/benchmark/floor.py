@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from dqn.benchmark.workloads import WORKLOADS, Workload
+from dqn.benchmark.workloads import Workload, find
 from dqn.compose import compose_config
 from dqn.config import Config
+from dqn.envs.base import Environment
 from dqn.experiment import make_environment, make_network
 from dqn.validation import validate
 
@@ -32,7 +33,8 @@ class Floor:
     operations_per_second: float  # floating point, float32
     bfloat16_operations_per_second: float
     operations_per_step: float
-    environment_seconds_per_step: float
+    environment_seconds_per_step: float  # 0 where environments are tensors, whose arithmetic is next to nothing
+    threads: int = 1
 
     def steps_per_second(self, precision: str) -> float:
         """Agent steps per second if there were nothing but arithmetic and environment, one after the other."""
@@ -69,14 +71,23 @@ def operations_per_step(layers: list[int], workload: Workload) -> float:
 
 
 def measure_floor(workload: Workload) -> Floor:
-    """Measure it with the workload's threads and its larger number of environments."""
-    torch.set_num_threads(workload.threads)
-    num_envs = workload.num_envs[-1]
+    """Measure it with all threads of the workload's processes and its larger number of environments."""
+    threads, num_envs = workload.threads * workload.processes, workload.num_envs[-1]
+    torch.set_num_threads(threads)
     config = validate(Config, compose_config(workload.overrides(num_envs, "never", "float32")))
-    environment = make_environment(config.env, 1, workload.threads)
+    environment = make_environment(config.env, 1, threads)
     dtype = getattr(torch, environment.spec.frame_dtype)
     observation = torch.zeros(environment.spec.observation_shape, dtype=dtype)
     layers = forward_operations(make_network(config, environment.spec), observation)
+    seconds = 0.0 if workload.backend == "torch" else _environment_seconds(environment)
+    environment.close()
+    operations = operations_per_step(layers, workload)
+    return Floor(_product_rate(torch.float32), _product_rate(torch.bfloat16), operations, seconds, threads)
+
+
+def _environment_seconds(environment: Environment) -> float:
+    """Per agent step, with random actions."""
+    num_envs = environment.num_envs
     environment.reset(list(range(num_envs)))
     random = np.random.default_rng(0)
     actions = random.integers(environment.spec.num_actions, size=(1000, num_envs))
@@ -84,11 +95,7 @@ def measure_floor(workload: Workload) -> Floor:
     while time.perf_counter() - started < _ENVIRONMENT_SECONDS:
         environment.step(actions[calls % 1000])
         calls += 1
-    seconds = (time.perf_counter() - started) / (calls * num_envs)
-    environment.close()
-    return Floor(
-        _product_rate(torch.float32), _product_rate(torch.bfloat16), operations_per_step(layers, workload), seconds
-    )
+    return (time.perf_counter() - started) / (calls * num_envs)
 
 
 def _product_rate(dtype: torch.dtype) -> float:
@@ -109,4 +116,4 @@ def best_seconds(function: Callable[[], object], times: int = 8, at_most_seconds
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(measure_floor(WORKLOADS[json.loads(sys.argv[1])["workload"]]))))
+    print(json.dumps(asdict(measure_floor(find(json.loads(sys.argv[1])["workload"])))))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,10 +10,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from dqn.benchmark.floor import Floor
-from dqn.benchmark.measurement import Measurement, Ratio, differences, median_speed, ratio
+from dqn.benchmark.measurement import Joint, Ratio, counted, differences, median_speed, ratio
 from dqn.benchmark.workloads import Workload
 
-_LAYOUT: dict[str, Any] = {"box": SIMPLE_HEAD, "title_justify": "left", "pad_edge": False, "padding": (0, 1, 0, 0)}
+LAYOUT: dict[str, Any] = {"box": SIMPLE_HEAD, "title_justify": "left", "pad_edge": False, "padding": (0, 1, 0, 0)}
 
 
 @dataclass
@@ -22,10 +22,10 @@ class Result:
 
     workload: Workload
     floor: Floor
-    tried: list[Measurement] = field(default_factory=list)  # each variant once
-    ours: list[Measurement] = field(default_factory=list)  # the fastest variant, in turn with theirs
-    theirs: list[Measurement] = field(default_factory=list)
-    sections: dict[str, float] = field(default_factory=dict)  # of a further run of our fastest
+    tried: list[Joint] = field(default_factory=list)  # each variant once
+    ours: list[Joint] = field(default_factory=list)  # the fastest variant, in turn with theirs
+    theirs: list[Joint] = field(default_factory=list)
+    profiled: Joint | None = None  # a further run of our fastest
 
     @property
     def problems(self) -> list[str]:
@@ -49,7 +49,7 @@ class Result:
         return f"{self.workload.name}: {_how(ours)} against {_how(theirs)}"
 
 
-def fastest(measurements: Sequence[Measurement], side: str) -> Measurement:
+def fastest(measurements: Sequence[Joint], side: str) -> Joint:
     """The fastest variant of a side."""
     return max((one for one in measurements if one.side == side), key=lambda one: one.steps_per_second)
 
@@ -57,8 +57,8 @@ def fastest(measurements: Sequence[Measurement], side: str) -> Measurement:
 def speed_table(results: Sequence[Result]) -> Table:
     """Agent steps per second of both sides, their ratio, and the floor."""
     variants = "\n".join(["The faster variant of each side:", *(result.compared for result in results)])
-    title = "Agent steps per second while learning, without those that only reset, medians"
-    table = Table(title=title, caption=variants, caption_justify="left", **_LAYOUT)
+    title = "Agent steps per second of all members while learning, without those that only reset, medians"
+    table = Table(title=title, caption=variants, caption_justify="left", **LAYOUT)
     headings = ("", "dqn", "Stable-Baselines3", "ratio (least to largest)", "target", "floor", "of it")
     for heading in headings:
         table.add_column(heading, justify="left" if heading == "" else "right", overflow="fold")
@@ -87,7 +87,7 @@ def speed_table(results: Sequence[Result]) -> Table:
 
 def variants_table(results: Sequence[Result]) -> Table:
     """What each choice brings: every variant, measured once."""
-    table = Table(title="Every variant, once", **_LAYOUT)
+    table = Table(title="Every variant, once", **LAYOUT)
     for heading in ("", "side", "environments", "how", "steps/s", "compiling or loading, s"):
         table.add_column(heading, justify="left" if heading in ("", "side", "how") else "right", overflow="fold")
     for result in results:
@@ -99,17 +99,18 @@ def variants_table(results: Sequence[Result]) -> Table:
 
 
 def sections_table(results: Sequence[Result]) -> Table:
-    """Where our time goes: each section's share, and the microseconds of an agent step in all."""
-    names = list(dict.fromkeys(name for result in results for name in result.sections))
-    table = Table(title="Where our time goes, in a further run with a clock in it", **_LAYOUT)
+    """Where our time goes, in one of our processes: each section's share, and the microseconds of a step in all."""
+    profiled = [(result.workload.name, result.profiled.processes[0]) for result in results if result.profiled]
+    names = list(dict.fromkeys(name for _, one in profiled for name in one.sections))
+    table = Table(title="Where our time goes, in a further run with a clock in it", **LAYOUT)
     table.add_column("")
     for name in names:
         table.add_column(name, justify="right", overflow="fold")
     table.add_column("us a step", justify="right", overflow="fold")
-    for result in results:
-        total = sum(result.sections.values())
-        cells = [f"{result.sections.get(name, 0.0) / total:.1%}" for name in names]
-        table.add_row(result.workload.name, *cells, f"{1e6 * total / result.workload.timed_steps:,.1f}")
+    for workload, one in profiled:
+        total = sum(one.sections.values())
+        cells = [f"{one.sections.get(name, 0.0) / total:.1%}" for name in names]
+        table.add_row(workload, *cells, f"{1e6 * total / one.steps:,.1f}")
     return table
 
 
@@ -147,19 +148,23 @@ def startup_lines(measured: dict[str, float]) -> list[str]:
     ]
 
 
-def floor_lines(results: Sequence[Result]) -> list[str]:
-    """What the floors are made of."""
-    return [
-        f"floor of {r.workload.name}: {r.floor.operations_per_step / 1e6:,.1f} million operations a step at "
-        f"{r.floor.operations_per_second / 1e9:,.0f} GFLOP/s "
-        f"(bfloat16: {r.floor.bfloat16_operations_per_second / 1e9:,.0f}) "
-        f"and {1e6 * r.floor.environment_seconds_per_step:,.0f} us of environment"
-        for r in results
-    ]
+def floor_lines(floors: Mapping[str, Floor]) -> list[str]:
+    """What the floors of workloads, by name, are made of."""
+    return [f"floor of {name}: {_made_of(floor)}" for name, floor in floors.items()]
 
 
-def _how(one: Measurement) -> str:
-    return f"{one.num_envs} environment{'s' if one.num_envs > 1 else ''} {one.variant}"
+def _made_of(floor: Floor) -> str:
+    seconds, speed = floor.environment_seconds_per_step, floor.steps_per_second("float32")
+    return (
+        f"{speed:,.0f} steps/s, from {floor.operations_per_step / 1e6:,.1f} million operations "
+        f"a step at {floor.operations_per_second / 1e9:,.0f} GFLOP/s on {counted(floor.threads, 'thread')} "
+        f"(bfloat16: {floor.bfloat16_operations_per_second / 1e9:,.0f})"
+        + (f" and {1e6 * seconds:,.0f} us of environment" if seconds else "")
+    )
+
+
+def _how(one: Joint) -> str:
+    return f"{counted(one.num_envs, 'environment')} {one.variant}"
 
 
 def _verdict(met: bool, target: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Workload:
-    """A training run short enough to repeat.
+    """A training run short enough to repeat; steps are those of one member.
 
     The first `segment_steps` fill the memory and begin to learn, the second warm up, those that follow are timed.
     Epsilon falls in a straight line over the first, so that both sides act greedily while they are timed.
@@ -29,6 +29,9 @@ class Workload:
     num_envs: tuple[int, ...]  # either side takes what suits it better
     compile: tuple[str, ...]
     target_ratio: float
+    members: int = 1  # that we train together
+    processes: int = 1  # that they train in at the same time, one member each; we may have as many, or their threads
+    backend: str = "gymnasium"  # of our environments
 
     @property
     def timed_steps(self) -> int:
@@ -40,12 +43,19 @@ class Workload:
         """Agent steps of the whole run."""
         return 2 * self.segment_steps + self.timed_steps
 
+    @property
+    def placings(self) -> list[dict[str, int]]:
+        """Our ways to use the machine: all members in one process, or as many processes as they have."""
+        one = {"processes": 1, "members": self.members, "threads": self.threads * self.processes}
+        several = {"processes": self.processes, "members": self.members // self.processes, "threads": self.threads}
+        return [one] if self.processes == 1 else [one, several]
+
     def updates_due(self, steps: int) -> int:
         """Gradient steps in so many agent steps."""
         return steps // self.learn_every_steps
 
     def overrides(self, num_envs: int, compiles: str, precision: str) -> list[str]:
-        """Our configuration of it."""
+        """Our configuration of it, of any member."""
         return [
             f"experiment={self.preset}",
             "logger=none",
@@ -72,7 +82,6 @@ class Workload:
             f"trainer.batch_size={self.batch_size}",
             f"trainer.learn_every_steps={self.learn_every_steps}",
             "trainer.updates_per_learn=1",
-            f"trainer.threads={self.threads}",
             f"trainer.compile={compiles}",
             f"trainer.precision={precision}",
             "trainer.device=cpu",
@@ -128,4 +137,34 @@ BREAKOUT = Workload(
     compile=("never", "always"),
     target_ratio=3.5,
 )
-WORKLOADS = {workload.name: workload for workload in (CARTPOLE, CARTPOLE_EVERY_STEP, BREAKOUT)}
+# Many members at once, beside two processes of theirs.
+STACK = replace(CARTPOLE, name="stack", members=64, processes=2, backend="torch", compile=("always",), target_ratio=8.0)
+STACK_EVERY_STEP = replace(
+    CARTPOLE_EVERY_STEP,
+    name="stack_every_step",
+    members=64,
+    processes=2,
+    backend="torch",
+    compile=("always",),
+    target_ratio=13.0,
+)
+# One alone, whose environments are tensors too.
+CARTPOLE_TORCH = replace(CARTPOLE, name="cartpole_torch", num_envs=(1, 10), backend="torch", target_ratio=10.0)
+_ALL = (CARTPOLE, CARTPOLE_EVERY_STEP, BREAKOUT, STACK, STACK_EVERY_STEP, CARTPOLE_TORCH)
+WORKLOADS = {workload.name: workload for workload in _ALL}
+# How the cost grows with the members: ours alone, so there is no ratio, and the run may be shorter.
+GROWTH = replace(
+    STACK_EVERY_STEP,
+    name="growth",
+    processes=1,
+    warmup_steps=500,
+    segment_steps=1000,
+    timed_segments=1,
+    num_envs=(10,),
+    compile=("never", "always"),
+)
+
+
+def find(name: str) -> Workload:
+    """A workload by its name, for the processes that run it."""
+    return {**WORKLOADS, GROWTH.name: GROWTH}[name]

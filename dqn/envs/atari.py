@@ -18,7 +18,8 @@ import numpy as np
 from ale_py import AtariVectorEnv, roms
 from gymnasium.vector import AutoresetMode
 
-from dqn.envs.base import Array, EnvironmentSpec, StepResult
+from dqn.envs.base import Array, Environment, EnvironmentSpec, StepResult
+from dqn.envs.selection import Selection
 from dqn.errors import UserError, nearest
 
 # ale-py has their ROMs but no way for one player to play them: loading them ends the process.
@@ -191,6 +192,10 @@ class AtariEnvironment:
     def path_drawing(self) -> None:
         """Games have no map."""
         return
+
+    def select(self, chosen: Sequence[int]) -> Environment:
+        """See `Environment.select`."""
+        return Selection(self, chosen)
 
     def close(self) -> None:
         """Stop the games."""

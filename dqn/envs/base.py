@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy.typing as npt
+from torch import Tensor
 
 Array = npt.NDArray[Any]
 
@@ -63,6 +64,18 @@ class StepResult(NamedTuple):
     raw_rewards: Array  # (N,) float64: the game's own rewards
 
 
+class StepTensors(NamedTuple):
+    """`StepResult` as tensors on the environments' device."""
+
+    frames: Tensor
+    rewards: Tensor
+    terminated: Tensor
+    truncated: Tensor
+    was_reset: Tensor
+    ended: Tensor
+    raw_rewards: Tensor
+
+
 class Environment(Protocol):
     """N environments stepped together."""
 
@@ -84,5 +97,19 @@ class Environment(Protocol):
     def path_drawing(self) -> tuple[str, Array] | None:
         """Environment 0's path in this episode on its map, as text and as a picture; None where there is no map."""
 
+    def select(self, chosen: Sequence[int]) -> Environment:
+        """Environments of these numbers, which go on with their episodes; this object is not to be used any more."""
+
     def close(self) -> None:
         """Free what the environments hold."""
+
+
+@runtime_checkable
+class TensorEnvironment(Environment, Protocol):
+    """N environments whose step is a function of tensors, which can be compiled together with what surrounds it."""
+
+    def prepare(self, calls: int) -> None:
+        """Make sure that the next `calls` calls of `step_tensors` find the random numbers that they need."""
+
+    def step_tensors(self, actions: Tensor) -> StepTensors:
+        """Take actions (N,) int64, after `prepare`; can be compiled or captured in a CUDA graph."""

@@ -125,7 +125,7 @@ class GridWorld(gymnasium.Env[Observation, np.int64]):
         self._steps = 0
         self.state = self.start_state
         self.path = [self.state]
-        return self._observe(), {}
+        return self.observation_of(self.state), {}
 
     def step(self, action: np.int64 | int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Make one move; the reward is the map's, see the class."""
@@ -135,7 +135,7 @@ class GridWorld(gymnasium.Env[Observation, np.int64]):
         self._steps += 1
         terminated = bool(self.model.terminated[outcome])
         truncated = self._steps >= self.max_steps and not terminated
-        return self._observe(), float(self.model.rewards[outcome]), terminated, truncated, {}
+        return self.observation_of(self.state), float(self.model.rewards[outcome]), terminated, truncated, {}
 
     def render(self) -> Picture | str | None:
         """The map with its agent: (height, width, 3) bytes, or text with the agent's cell highlighted."""
@@ -155,6 +155,25 @@ class GridWorld(gymnasium.Env[Observation, np.int64]):
     def get_action_meanings(self) -> list[str]:
         """The names of the actions, in their order."""
         return list(ACTION_MEANINGS)
+
+    def observation_of(self, state: int) -> Observation:
+        """What is observed in a state, as `observation` says."""
+        cell = divmod(state, self.columns)
+        observation: Observation
+        if self.observation == "index":
+            observation = np.int64(state)
+        elif self.observation == "one_hot":
+            observation = (np.arange(self.num_states) == state).astype(np.float32)
+        elif self.observation == "coordinates":
+            last = np.maximum(np.array(self.grid.shape) - 1, 1)  # maps of one row or column divide by 1
+            observation = (2 * np.array(cell) / last - 1).astype(np.float32)
+        else:
+            greys = self._greys.copy()
+            greys[cell] = _AGENT_GREY
+            pixels = np.arange(_IMAGE_SIZE)
+            rows, columns = pixels * self.rows // _IMAGE_SIZE, pixels * self.columns // _IMAGE_SIZE
+            observation = greys[None, rows[:, None], columns]  # (1, 84, 84)
+        return observation
 
     def share_starts(self, index: int, count: int) -> None:
         """Be number `index` of `count` environments that go through all starts together, each start once."""
@@ -217,24 +236,6 @@ class GridWorld(gymnasium.Env[Observation, np.int64]):
             limit = f"env.observation=image shows at most {_IMAGE_SIZE} rows and columns"
             raise UserError("env.map", repr(text), limit)
         return spaces.Box(0, 255, (1, _IMAGE_SIZE, _IMAGE_SIZE), np.uint8)
-
-    def _observe(self) -> Observation:
-        cell = divmod(self.state, self.columns)
-        observation: Observation
-        if self.observation == "index":
-            observation = np.int64(self.state)
-        elif self.observation == "one_hot":
-            observation = (np.arange(self.num_states) == self.state).astype(np.float32)
-        elif self.observation == "coordinates":
-            last = np.maximum(np.array(self.grid.shape) - 1, 1)  # maps of one row or column divide by 1
-            observation = (2 * np.array(cell) / last - 1).astype(np.float32)
-        else:
-            greys = self._greys.copy()
-            greys[cell] = _AGENT_GREY
-            pixels = np.arange(_IMAGE_SIZE)
-            rows, columns = pixels * self.rows // _IMAGE_SIZE, pixels * self.columns // _IMAGE_SIZE
-            observation = greys[None, rows[:, None], columns]  # (1, 84, 84)
-        return observation
 
     @cached_property
     def _greys(self) -> Picture:

@@ -12,7 +12,8 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from dqn.envs.base import Array, EnvironmentSpec, StepResult
+from dqn.envs.base import Array, Environment, EnvironmentSpec, StepResult
+from dqn.envs.selection import Selection
 from dqn.errors import UserError, nearest
 from dqn.screen import has_display
 
@@ -121,6 +122,10 @@ class GymnasiumEnvironment:
         env: Any = self.unwrapped[0]
         drawing: tuple[str, Array] | None = env.path_drawing() if hasattr(env, "path_drawing") else None
         return drawing
+
+    def select(self, chosen: Sequence[int]) -> Environment:
+        """See `Environment.select`."""
+        return Selection(self, chosen)
 
     def close(self) -> None:
         """Close the environments."""

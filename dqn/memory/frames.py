@@ -7,7 +7,6 @@ environment) * slots + slot`; the place `blank` holds the frame of zeros that st
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Protocol
 
 import lz4.block
@@ -17,6 +16,8 @@ from torch import Tensor
 
 from dqn.envs.base import EnvironmentSpec
 from dqn.errors import UserError
+
+RingStates = list[dict[str, Tensor]]  # of each member
 
 
 class Frames(Protocol):
@@ -31,11 +32,11 @@ class Frames(Protocol):
     def read(self, places: Tensor) -> Tensor:
         """The frames at places (M, B, K) int64 -> (M, B, K, *frame), bit by bit as they were put."""
 
-    def state_dict(self, written: int) -> dict[str, Tensor]:
+    def state_dict(self, written: int) -> RingStates:
         """The frames in the first `written` slots of every ring."""
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over what `state_dict` gave, of smaller rings too; other names in `state` are left alone."""
+    def load_state_dict(self, state: RingStates) -> None:
+        """Take over what `state_dict` gave, of smaller rings too."""
 
 
 class DenseFrames:
@@ -68,24 +69,18 @@ class DenseFrames:
         # Copies whole frames, where indexing would go by single bytes.
         return self._flat.index_select(0, places.flatten()).view(*places.shape, *self._flat.shape[1:])
 
-    def state_dict(self, written: int) -> dict[str, Tensor]:
+    def state_dict(self, written: int) -> RingStates:
         """The frames in the first `written` slots of every ring, without copying."""
         # Apart, each is one piece of memory, which a checkpoint can write without a copy.
-        return {f"frames.{m}.{e}": ring[:written] for m, e, ring in self._rings()}
+        return [{f"frames.{e}": ring[:written] for e, ring in enumerate(member)} for member in self._frames]
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+    def load_state_dict(self, state: RingStates) -> None:
         """Take over what `state_dict` gave, of smaller rings too."""
-        if _lengths_name(0, 0) in state:
+        if "frame_lengths.0" in state[0]:
             raise UserError("memory.compression", "none", "the memory in this checkpoint is compressed; use lz4")
-        for m, e, ring in self._rings():
-            kept = state[f"frames.{m}.{e}"]
-            ring[: len(kept)].copy_(kept)
-
-    def _rings(self) -> Iterator[tuple[int, int, Tensor]]:
-        """Each member's each environment's frames, (slots, *frame)."""
-        for m, member in enumerate(self._frames):
+        for member, kept in zip(self._frames, state, strict=True):
             for e, ring in enumerate(member):
-                yield m, e, ring
+                ring[: len(kept[f"frames.{e}"])].copy_(kept[f"frames.{e}"])
 
 
 class CompressedFrames:
@@ -101,13 +96,14 @@ class CompressedFrames:
     is_traceable = False
 
     def __init__(self, spec: EnvironmentSpec, members: int, num_envs: int, slots: int) -> None:
-        self._rings, self._slots = [(m, e) for m in range(members) for e in range(num_envs)], slots
+        self._slots = slots
         self._shape, self._dtype = spec.frame_shape, getattr(torch, spec.frame_dtype)
         self._size = math.prod(spec.frame_shape) * self._dtype.itemsize  # bytes of a frame
-        self.blank = len(self._rings) * slots
+        self.blank = members * num_envs * slots
         # An array, not a list: Python's garbage collector would go through a list of a million frames again and again.
         self._blocks = np.empty(self.blank + 1, dtype=object)
         self._blocks[:] = _compress(bytes(self._size))  # everywhere the same object
+        self._rings = self._blocks[: self.blank].reshape(members, num_envs, slots)
 
     def put(self, slot: Tensor, frames: Tensor) -> None:
         """Keep frames (M, E, *frame) in the slot (1,) int64 of every ring."""
@@ -125,30 +121,30 @@ class CompressedFrames:
             data[i * size : (i + 1) * size] = lz4.block.decompress(block, size)
         return frames.view(self._dtype).view(*places.shape, *self._shape)
 
-    def state_dict(self, written: int) -> dict[str, Tensor]:
+    def state_dict(self, written: int) -> RingStates:
         """The first `written` blocks of every ring one after another, (bytes,) uint8, and the length of each."""
-        state = {}
-        for (m, e), ring in zip(self._rings, self._blocks[:-1].reshape(-1, self._slots), strict=True):
-            blocks = ring[:written].tolist()
-            state[f"frames.{m}.{e}"] = torch.frombuffer(bytearray().join(blocks), dtype=torch.uint8)
-            state[_lengths_name(m, e)] = torch.tensor([len(block) for block in blocks])  # (written,) int64
+        state = []
+        for member in self._rings:
+            kept: dict[str, Tensor] = {}
+            for e, ring in enumerate(member):
+                blocks = ring[:written].tolist()
+                kept[f"frames.{e}"] = torch.frombuffer(bytearray().join(blocks), dtype=torch.uint8)
+                kept[f"frame_lengths.{e}"] = torch.tensor([len(block) for block in blocks])  # (written,) int64
+            state.append(kept)
         return state
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+    def load_state_dict(self, state: RingStates) -> None:
         """Take over what `state_dict` gave, of smaller rings too."""
-        if _lengths_name(0, 0) not in state:
+        if "frame_lengths.0" not in state[0]:
             raise UserError("memory.compression", "lz4", "the memory in this checkpoint is not compressed; use none")
-        for (m, e), ring in zip(self._rings, self._blocks[:-1].reshape(-1, self._slots), strict=True):
-            data = state[f"frames.{m}.{e}"].numpy().data
-            ends = state[_lengths_name(m, e)].cumsum(0).tolist()
-            for i, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):
-                ring[i] = bytes(data[begin:end])
+        for member, kept in zip(self._rings, state, strict=True):
+            for e, ring in enumerate(member):
+                data = kept[f"frames.{e}"].numpy().data
+                ends = kept[f"frame_lengths.{e}"].cumsum(0).tolist()
+                for i, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):
+                    ring[i] = bytes(data[begin:end])
 
 
 def _compress(frame: bytes | memoryview) -> bytes:
     block: bytes = lz4.block.compress(frame, store_size=False)
     return block
-
-
-def _lengths_name(m: int, e: int) -> str:
-    return f"frame_lengths.{m}.{e}"

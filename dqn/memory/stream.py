@@ -8,7 +8,7 @@ transition. Stacks and next observations are rebuilt on reading; no stack reache
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -117,22 +117,22 @@ class StreamStorage:
         """(M, B, stack, *frame) -> (M, B, *observation)."""
         return frames.reshape(*frames.shape[:2], *self._observation_shape)
 
-    def state_dict(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Any]:
         """All that was written; the unwritten part of a ring that is not yet full is left out."""
         written = min(int(self._calls) + 1, self.slots)
         return {
-            "calls": self._calls,
-            **self._frames.state_dict(written),
+            "calls": self._calls.expand(len(self._flags)),
+            "rings": self._frames.state_dict(written),
             "actions": self._actions[:, :, :written],
             "rewards": self._rewards[:, :, :written],
             "flags": self._flags[:, :, :written],
         }
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
         written = state["flags"].shape[2]
-        self._calls.copy_(state["calls"])
+        self._calls.copy_(state["calls"][:1])
         self._flags.fill_(_RESET)
         for name in ("actions", "rewards", "flags"):
             getattr(self, f"_{name}")[:, :, :written].copy_(state[name])
-        self._frames.load_state_dict(state)
+        self._frames.load_state_dict(state["rings"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -113,25 +114,23 @@ class UniformMemory:
             obs_t=transitions.obs_t,
         )
 
-    def state_dict(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Any]:
         """Everything that sampling depends on."""
         return {
             "queue": self._queue[:, :-1],
             "joined": self._joined,
             "joined_by_slot": self._joined_by_slot,
-            **{f"stream.{name}": tensor for name, tensor in self._storage.state_dict().items()},
+            "stream": self._storage.state_dict(),
         }
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` gave; of a smaller memory too, if that was never full."""
         slots, old_slots = self._storage.slots, state["joined_by_slot"].shape[1]
         queue = state["queue"]
         self._queue[:, : queue.shape[1]] = queue // old_slots * slots + queue % old_slots
         self._joined.copy_(state["joined"])
         self._joined_by_slot[:, :old_slots] = state["joined_by_slot"]
-        prefix = "stream."
-        stream = {name[len(prefix) :]: tensor for name, tensor in state.items() if name.startswith(prefix)}
-        self._storage.load_state_dict(stream)
+        self._storage.load_state_dict(state["stream"])
 
 
 def _without_replacement(uniforms: Tensor, size: Tensor) -> Tensor:

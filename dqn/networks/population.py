@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.functional import linear
+from torch.overrides import TorchFunctionMode
 
 from dqn.compilation import is_tracing
 
@@ -75,7 +78,8 @@ class Population:
         if self._one_by_one:
             members = [{name: tensor[m] for name, tensor in stacked.items()} for m in range(len(parameters))]
             return torch.stack([self._apply(p, o) for p, o in zip(members, observations, strict=True)])
-        return torch.vmap(self._apply)(stacked, observations)
+        with _StackedLinear():
+            return torch.vmap(self._apply)(stacked, observations)
 
     def _apply(self, parameters: dict[str, Tensor], observations: Tensor) -> Tensor:
         q: Tensor = functional_call(self._template, parameters, (observations,))
@@ -97,6 +101,43 @@ class Population:
             owner, _, attribute = name.rpartition(".")
             setattr(network.get_submodule(owner), attribute, nn.Parameter(view.detach().squeeze(0)))
         return network
+
+
+class _StackedLinear(TorchFunctionMode):
+    """Linear layers whose gradients come in the layout of their weights."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func is not linear:
+            return func(*args, **(kwargs or {}))
+        return self._linear(*args, **(kwargs or {}))
+
+    @staticmethod
+    def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:  # the names of PyTorch
+        if input.dim() != 2:
+            return linear(input, weight, bias)
+        outputs: Tensor = _Product.apply(input, weight)  # type: ignore[no-untyped-call]
+        return outputs if bias is None else outputs + bias
+
+
+class _Product(torch.autograd.Function):
+    """x W^T. PyTorch's own gradient of it is transposed for stacks, and copying it costs as much as a layer."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(inputs: Tensor, weight: Tensor) -> Tensor:
+        return inputs @ weight.mT
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        inputs, weight = ctx.saved_tensors
+        return gradient @ weight, gradient.mT @ inputs
 
 
 def member_network(template: nn.Module, parameters: Tensor) -> nn.Module:

@@ -29,3 +29,13 @@ class Observer(Protocol):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on from where `state_dict` was called; before the first event."""
+
+
+class Watcher(Protocol):
+    """Shows how a population is getting on; knows its runs by the numbers of the members."""
+
+    def on_event(self, event: Event) -> None:
+        """Takes an event of one of the members."""
+
+    def on_run_end(self, member: int, summary: Mapping[str, Any]) -> None:
+        """Takes the content of a member's summary.json."""

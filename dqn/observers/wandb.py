@@ -21,6 +21,7 @@ from dqn.errors import UserError
 from dqn.events import Event
 from dqn.observers.result_table import shown
 from dqn.observers.scalars import Record, ScalarRecords
+from dqn.run_folder import RunFolder
 
 _INIT_TIMEOUT_SECONDS = 30.0
 _FINISH_TIMEOUT_SECONDS = 300.0
@@ -35,7 +36,7 @@ class WandbObserver:
         config: the logger.wandb part of the configuration. In mode auto the run is online if an API key is
             configured, unless WANDB_MODE or `wandb offline` say otherwise; nothing is ever prompted for.
         run_config: the whole configuration as plain values.
-        folder: the run's folder; W&B's own files go into its subfolder wandb.
+        folder: the run's folder; W&B's own files go into its subfolder wandb. Runs of a sweep are a group of its name.
         name: the run's name on the page.
         frames_per_step: frames of the environment per agent step.
         clock: seconds on a clock that never goes back.
@@ -58,6 +59,7 @@ class WandbObserver:
         self._config = config
         self._run_config = dict(run_config)
         self._folder = folder
+        self._sweep = RunFolder(folder).sweep
         self._name = name
         self._frames_per_step = frames_per_step
         self._scalars = ScalarRecords(clock)
@@ -162,7 +164,9 @@ class WandbObserver:
         if run.offline and not WandbObserver._told_how_to_sync:
             WandbObserver._told_how_to_sync = True
             # With a star, because every resume adds a folder.
-            _say(f"offline; to upload: wandb sync {shlex.quote(shown(self._folder))}/wandb/offline-run-*")
+            place = self._folder if self._sweep is None else self._folder.parent
+            runs = shlex.quote(shown(place)) + ("" if self._sweep is None else "/*")
+            _say(f"offline; to upload: wandb sync {runs}/wandb/offline-run-*")
         return run
 
     def _init(self, mode: str, run_id: str | None) -> Any:
@@ -175,7 +179,7 @@ class WandbObserver:
         return wandb.init(
             project=self._config.project,
             entity=self._config.entity,
-            group=self._config.group,
+            group=self._config.group or self._sweep or self._run_config["name"],
             tags=self._config.tags,
             name=self._name,
             config=self._run_config,

@@ -28,7 +28,7 @@ Metric = Literal["evaluation", "training"]
 # Okabe and Ito's colours, told apart by colour-blind people too, without the yellow that vanishes on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#555555")
 _LINES = ("-", "--", ":", "-.")
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "axes.edgecolor": "#888888",
@@ -45,7 +45,7 @@ _STYLE: dict[Any, Any] = {
     "text.parse_math": False,
     "savefig.dpi": 200,
 }
-_MUTED = "#666666"
+MUTED = "#666666"
 _MOST_BINS = 60
 _MOST_MARKERS = 40  # with more points than that, markers would hide the line
 
@@ -91,15 +91,15 @@ def draw(panels: Sequence[Panel], labels: Sequence[str], output: Path) -> None:
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     styles = dict(zip(labels, cycle(product(_LINES, COLOURS)), strict=False))
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
         height = sum(4.2 + 0.22 * len(panel.groups) for panel in panels)  # the legend takes a line per group
         figure = Figure(figsize=(8, height), layout=layout)
         axes = figure.subplots(len(panels), squeeze=False)[:, 0]
         for panel, ax in zip(panels, axes, strict=True):
             _draw_panel(ax, panel, styles)
-        figure.supxlabel(_caption(panels), fontsize=8.5, color=_MUTED, x=0.015, ha="left")
-        _save(figure, output)
+        figure.supxlabel(_caption(panels), fontsize=8.5, color=MUTED, x=0.015, ha="left")
+        save_figure(figure, output)
 
 
 def band(curves: Sequence[Curve], ended: Sequence[bool], steps: npt.ArrayLike) -> Band:
@@ -180,7 +180,7 @@ def _draw_panel(ax: Axes, panel: Panel, styles: Mapping[str, tuple[str, str]]) -
     ax.set_ylabel("evaluation return" if panel.bin_steps is None else "training episode return")
     ax.set_xlim(left=0)
     ax.margins(x=0.02)
-    _label_steps(ax, panel.frames_per_step)
+    label_steps(ax, panel.frames_per_step)
     below = offset_copy(ax.transAxes, ax.get_figure(root=True), y=-42, units="points")  # the axis labels
     entries = [textwrap.fill(str(line.get_label()), 80) for line in ax.get_lines()]
     columns = 2 if max(map(len, entries)) <= 36 else 1
@@ -190,7 +190,7 @@ def _draw_panel(ax: Axes, panel: Panel, styles: Mapping[str, tuple[str, str]]) -
     )  # fmt: skip
 
 
-def _label_steps(ax: Axes, frames_per_step: int) -> None:
+def label_steps(ax: Axes, frames_per_step: int) -> None:
     """Agent steps below; frames above, where a step is several of them."""
     from matplotlib.ticker import EngFormatter
 
@@ -199,7 +199,7 @@ def _label_steps(ax: Axes, frames_per_step: int) -> None:
     if frames_per_step > 1:
         conversion = (lambda steps: steps * frames_per_step, lambda frames: frames / frames_per_step)
         frames = ax.secondary_xaxis("top", functions=cast(Any, conversion))
-        frames.set_xlabel(f"frames ({frames_per_step} per step)", color=_MUTED)
+        frames.set_xlabel(f"frames ({frames_per_step} per step)", color=MUTED)
         frames.xaxis.set_major_formatter(EngFormatter(sep=""))
         frames.spines["top"].set_visible(False)
 
@@ -229,8 +229,12 @@ def _caption(panels: Sequence[Panel]) -> str:
     return "\n".join(sentences)
 
 
-def _save(figure: Figure, output: Path) -> None:
-    """Write the whole file or nothing: beside its place first, then renamed."""
+def save_figure(figure: Figure, output: Path) -> None:
+    """Write the whole file or nothing: beside its place first, then renamed.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     temporary = output.with_name(f".{output.name}.part")

@@ -49,7 +49,7 @@ class Run:
 
     @property
     def status(self) -> str:
-        """How the run ended (completed, converged, interrupted, diverged), or `running`."""
+        """How the run ended (completed, converged, interrupted, diverged, pruned), or `running`."""
         return str((self.summary or {}).get("status", "running"))
 
     @property
@@ -95,7 +95,7 @@ def find_runs(patterns: Sequence[str]) -> list[Run]:
     for pattern in patterns:
         for folder in _matching_folders(pattern):
             folders.setdefault(folder.resolve(), folder)
-    return [_read_run(folder) for folder in folders.values()]
+    return [read_run(folder) for folder in folders.values()]
 
 
 def _matching_folders(pattern: str) -> list[Path]:
@@ -103,8 +103,8 @@ def _matching_folders(pattern: str) -> list[Path]:
     if path.exists() or not any(magic in pattern for magic in "*?["):
         if not path.is_dir():
             raise UserError("runs", pattern, "is a file, not a run folder" if path.exists() else "no such folder")
-        if not _is_run(path):
-            inside = sum(map(_is_run, path.iterdir()))
+        if not is_run(path):
+            inside = sum(map(is_run, path.iterdir()))
             hint = (
                 f"; it holds {inside}: runs={pattern.rstrip('/')}/*"
                 if inside
@@ -114,18 +114,24 @@ def _matching_folders(pattern: str) -> list[Path]:
         return [path]
     root = Path(path.anchor)
     matches = sorted(root.glob(str(path.relative_to(root))))
-    runs = [match for match in matches if _is_run(match)]
+    runs = [match for match in matches if is_run(match)]
     if not runs:
         problem = f"matches {len(matches)} paths, none of them a run folder" if matches else "matches nothing"
         raise UserError("runs", pattern, problem)
     return runs
 
 
-def _is_run(folder: Path) -> bool:
+def is_run(folder: Path) -> bool:
+    """Whether the folder has what every run leaves as soon as it has begun."""
     return all((folder / name).is_file() for name in ("config.yaml", "metrics.jsonl"))
 
 
-def _read_run(folder: Path) -> Run:
+def read_run(folder: Path) -> Run:
+    """The run in a folder that `is_run`.
+
+    Raises:
+        UserError: its config or its summary cannot be read.
+    """
     from dqn.run_folder import (
         RunFolder,
     )  # brings the whole config schema along, which --help need not wait for

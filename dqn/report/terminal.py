@@ -1,7 +1,8 @@
-"""Tables of a comparison for the terminal."""
+"""Tables of a comparison and of a sweep for the terminal."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
@@ -14,10 +15,13 @@ from rich.text import Text
 from dqn.report.runs import Run
 from dqn.report.settings import Group, Settings, all_keys, differing_keys
 from dqn.report.statistics import interquartile_mean, mean_interval
+from dqn.report.sweep_runs import Job, Setting
 from dqn.validation import yaml_text
 
 _ABSENT = "-"
 _WIDEST_CELL = 22  # what is longer goes on in the next line
+MOST_SETTINGS = 20  # in the table of a sweep
+_MOST_NOTES = 10
 _LAYOUT: dict[str, Any] = {"title_justify": "left", "pad_edge": False, "padding": (0, 0, 0, 1)}
 
 
@@ -64,6 +68,71 @@ def status_notes(groups: Sequence[Group]) -> Iterator[str]:
                 what = f"{run.status}{f' ({reason})' if reason else ''}, {run.steps:,} steps so far"
                 scored = "" if run.final_evaluation else "; no final evaluation"
                 yield f"{group.label}, seed {run.seed}: {what}{scored}"
+
+
+def sweep_counts(jobs: Sequence[Job], num_settings: int) -> str:
+    """How many runs of a sweep are done, pruned, failed, waiting and so on."""
+    done = {"completed": "done", "converged": "done"}
+    counts = Counter(done.get(job.status, job.status) for job in jobs)
+    order = ["done", "pruned", "failed", "diverged", "interrupted", "running", "waiting"]
+    told = [f"{counts[status]} {status}" for status in dict.fromkeys([*order, *counts]) if counts[status]]
+    return f"{_count(len(jobs), 'run')} of {_count(num_settings, 'setting')}: {', '.join(told)}"
+
+
+def failure_notes(jobs: Sequence[Job]) -> Iterator[str]:
+    """A line for each of the first runs that failed or diverged, with the reason."""
+    failures = [job for job in jobs if job.status in ("failed", "diverged")]
+    for job in failures[:_MOST_NOTES]:
+        yield f"{job.name} {job.status}: {job.reason or 'no reason is known'}"
+    if len(failures) > _MOST_NOTES:
+        yield f"and {len(failures) - _MOST_NOTES} more, see sweep.csv"
+
+
+def sweep_tables(ranking: Sequence[Setting], keys: Sequence[str], width: int) -> Iterator[Table]:
+    """The best settings of a sweep, the best first, with their scores and their values of the `keys`.
+
+    The score is the final evaluation's mean return, of which the mean over seeds and its interval are shown. What
+    does not fit side by side into `width` characters goes on in a further table.
+    """
+    shown = ranking[:MOST_SETTINGS]
+    scores = zip(*map(_setting_cells, shown), strict=True)
+    columns = list(zip(("seeds", "mean", "95 % interval", "steps", "seconds"), scores, strict=True))
+    for key in keys:
+        columns.append((_heading(key, keys), tuple(short_value(one.overrides.get(key, _ABSENT)) for one in shown)))
+    yield from _tables("", [str(place) for place in range(1, len(shown) + 1)], columns, width)
+
+
+def short_value(text: str) -> str:
+    """A value as given, but a number of many digits with four of them."""
+    try:
+        shortened = f"{float(text):.4g}"
+    except ValueError:
+        return text
+    return shortened if len(shortened) < len(text) else text
+
+
+def _setting_cells(setting: Setting) -> list[str]:
+    runs = setting.runs
+    lower, upper = setting.interval or (0.0, 0.0)
+    return [
+        str(setting.num_seeds) if setting.is_complete else f"{len(runs)} of {setting.num_seeds}",
+        _number(setting.score or 0.0),
+        f"{_number(lower)} to {_number(upper)}" if setting.interval else _ABSENT,
+        _range([run.steps for run in runs], _short),
+        _range([run.summary["seconds"] for run in runs if run.summary], lambda seconds: f"{seconds:,.0f}"),
+    ]
+
+
+def _heading(key: str, keys: Sequence[str]) -> str:
+    """The key's last name, or all of it where that is ambiguous, in lines that are short."""
+    name = key.rpartition(".")[2]
+    if sum(other.rpartition(".")[2] == name for other in keys) > 1:
+        name = key
+    return name.replace("_", "_\n").replace(".", ".\n")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _tables(

@@ -12,8 +12,9 @@ from torch import nn
 from dqn.benchmark.clock import FILE
 from dqn.benchmark.command import BenchmarkOptions, _variants, benchmark
 from dqn.benchmark.floor import Floor, forward_operations, operations_per_step
-from dqn.benchmark.measurement import Measurement, differences, in_a_process, median_speed, ratio
+from dqn.benchmark.measurement import Joint, Measurement, differences, median_speed, ratio
 from dqn.benchmark.ours import run as run_ours
+from dqn.benchmark.processes import in_a_process
 from dqn.benchmark.report import Result, memory_lines, sections_table, speed_table
 from dqn.benchmark.startup import first_step_seconds
 from dqn.benchmark.workloads import CARTPOLE, WORKLOADS
@@ -25,8 +26,9 @@ from dqn.errors import TrainingError, UserError
 from dqn.validation import validate
 
 
-def one(side: str, seconds: float = 1.0, **changes: object) -> Measurement:
-    return dataclasses.replace(Measurement(side, 10, "compiled", 20_000, seconds, 2000, 128, 10_934), **changes)
+def one(side: str, seconds: float = 1.0, **changes: object) -> Joint:
+    measured = Measurement(side, 10, "compiled", 20_000, 0.0, seconds, 2000, 128, 10_934)
+    return Joint({}, [dataclasses.replace(measured, **changes)])
 
 
 def test_a_ratio_is_the_median_of_pairs_with_its_spread():
@@ -142,7 +144,8 @@ def test_the_table_names_the_variants_that_are_compared():
 
 
 def test_shares_of_time_add_up():
-    result = Result(CARTPOLE, Floor(1e9, 1e9, 1e6, 1e-5), sections={"act": 0.3, "learn": 0.6, "rest": 0.1})
+    profiled = one("dqn", sections={"act": 0.3, "learn": 0.6, "rest": 0.1})
+    result = Result(CARTPOLE, Floor(1e9, 1e9, 1e6, 1e-5), profiled=profiled)
     (row,) = zip(*(column.cells for column in sections_table([result]).columns), strict=True)
     assert row == ("cartpole", "30.0%", "60.0%", "10.0%", "50.0")
 

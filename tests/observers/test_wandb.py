@@ -8,6 +8,8 @@ import pytest
 import wandb
 from wandb_file import offline_folders, read_offline_run
 
+from dqn import run
+from dqn.compose import compose_config
 from dqn.config import WandbConfig
 from dqn.errors import UserError
 from dqn.events import End
@@ -142,6 +144,53 @@ def test_several_runs_in_one_process_stay_several(observe, tmp_path, clock, lear
     ]
     assert [run.exit_code for run in runs] == [1, 1]  # neither came to its end
     assert capfd.readouterr().err.count("\n") == 1  # said once, not per run
+
+
+@pytest.fixture
+def train_members():
+    """train_members(folders): three short runs together, and what the package has recorded of each."""
+
+    def train(folders, *words):
+        short = [
+            "env.num_envs=1", "trainer.total_steps=120", "memory.warmup_steps=60", "memory.capacity_steps=100",
+            "trainer.learn_every_steps=20", "trainer.batch_size=4", "network.hidden_sizes=[4]", "trainer.compile=never",
+            "evaluation.every_steps=null", "evaluation.final_episodes=1", "evaluation.video=false", "logger=wandb",
+            "evaluation.stop.mean_return=null", "export.formats=[safetensors]", "trainer.log_every_steps=60", *words,
+        ]  # fmt: skip
+        run.train([compose_config([*short, f"seed={seed}"]) for seed in range(3)], folders)
+        return [recorded(folder)[0] for folder in folders]
+
+    return train
+
+
+def test_members_are_runs_of_their_own_in_the_group_of_their_sweep(train_members, tmp_path, capfd):
+    sweep = tmp_path / "runs" / "today-sweep"
+    sweep.mkdir(parents=True)
+    (sweep / "sweep.json").write_text('{"jobs": []}')
+    runs = train_members([sweep / f"{seed}-seed{seed}" for seed in range(3)])
+    assert len({one.id for one in runs}) == 3
+    assert [one.name for one in runs] == ["0-seed0", "1-seed1", "2-seed2"]
+    assert [one.config["seed"] for one in runs] == [0, 1, 2]
+    assert {one.group for one in runs} == {"today-sweep"}
+    for seed, one in enumerate(runs):
+        assert (one.exit_code, one.summary["seed"], len(one.artifacts)) == (0, seed, 1)
+        assert [record["step"] for record in one.history if "learning/epsilon" in record] == [60, 120]
+    assert runs[0].history != runs[1].history
+    err = capfd.readouterr().err
+    assert err.count("wandb sync") == 1
+    assert "today-sweep/*/wandb/offline-run-*" in err
+
+
+def test_a_group_by_choice_and_the_group_of_runs_of_their_own(train_members, tmp_path):
+    (tmp_path / "multirun.yaml").touch()  # of one of Hydra's own launchers
+    place = tmp_path / "somewhere" / "else"
+    for name, folder, words, group in (
+        ("chosen", tmp_path, ["logger.wandb.group=mine"], "mine"),
+        ("by_hydra", tmp_path, [], tmp_path.name),
+        ("alone", place, ["name=preset"], "preset"),
+    ):
+        runs = train_members([folder / f"{name}{seed}" for seed in range(3)], *words)
+        assert [one.group for one in runs] == [group] * 3
 
 
 @pytest.mark.parametrize("lost", ["nothing", "file"])

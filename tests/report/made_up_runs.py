@@ -23,6 +23,7 @@ def make_up_run(
     evaluations: Sequence[tuple[int, float]] = (),
     episodes: Sequence[tuple[int, float]] = (),
     final: float | None = None,
+    standard_error: float | None = None,
     status: str = "completed",
     summary: bool = True,
     env: dict[str, Any] = CARTPOLE,
@@ -43,6 +44,9 @@ def make_up_run(
     if summary:
         last = max((record["step"] for record in records), default=0)
         scored = None if final is None else {"network": "best", "step": last, "mean_return": final}
+        if scored and standard_error is not None:
+            scored["standard_error"] = standard_error
+        best = max(evaluations, key=lambda point: point[1], default=None)
         content = {
             "name": name,
             "status": status,
@@ -50,6 +54,7 @@ def make_up_run(
             "seed": seed,
             "steps": last,
             "seconds": 3.0 + seed,
+            "best_evaluation": None if best is None else {"step": best[0], "mean_return": best[1]},
         }
         (path / "summary.json").write_text(json.dumps({**content, "final_evaluation": scored}))
     return path

@@ -132,7 +132,7 @@ def test_keras_plays_the_breakout_of_keras_rl(shell, tmp_path):
 def test_a_sweep_numbers_its_jobs(shell, tmp_path):
     done = shell("train", "-m", *SHORT, "seed=0,1", "hydra.sweep.dir=sweep")
     assert done.returncode == 0, done.stderr
-    folders = sorted(path.name for path in (tmp_path / "sweep").iterdir() if path.is_dir())
+    folders = sorted(path.parent.name for path in (tmp_path / "sweep").glob("*/summary.json"))
     assert folders == ["0-seed0", "1-seed1"]
     policies = [(tmp_path / "sweep" / name / "export" / "policy.safetensors").read_bytes() for name in folders]
     assert policies[0] != policies[1]

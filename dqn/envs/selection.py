@@ -1,0 +1,59 @@
+"""Some of the environments that were made together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dqn.envs.base import Array, Environment, EnvironmentSpec, StepResult
+
+
+class Selection:
+    """Environments that go on alone; implements `dqn.envs.base.Environment`.
+
+    What steps environments together often cannot leave any out, so the others go on unseen, with the first action.
+
+    Args:
+        environment: all of them.
+        chosen: numbers of those that are wanted, in this order.
+    """
+
+    def __init__(self, environment: Environment, chosen: Sequence[int]) -> None:
+        self.spec: EnvironmentSpec = environment.spec
+        self.num_envs = len(chosen)
+        self._all, self._chosen = environment, np.array(chosen)
+
+    def reset(self, seeds: Sequence[int]) -> Array:
+        """Start new episodes, see `Environment.reset`."""
+        all_seeds = np.zeros(self._all.num_envs, dtype=np.int64)
+        all_seeds[self._chosen] = seeds
+        frames: Array = self._all.reset(all_seeds.tolist())[self._chosen]
+        return frames
+
+    def step(self, actions: Array) -> StepResult:
+        """Take actions (N,) int64; see `StepResult`."""
+        all_actions = np.zeros(self._all.num_envs, dtype=np.int64)
+        all_actions[self._chosen] = actions
+        return StepResult(*(array[self._chosen] for array in self._all.step(all_actions)))
+
+    def render(self) -> Array:
+        """Not of a part."""
+        raise NotImplementedError
+
+    def optimal_returns(self) -> Array | None:
+        """See `Environment.optimal_returns`."""
+        returns = self._all.optimal_returns()
+        return None if returns is None else returns[self._chosen]
+
+    def path_drawing(self) -> tuple[str, Array] | None:
+        """Not of a part."""
+        return None
+
+    def select(self, chosen: Sequence[int]) -> Selection:
+        """See `Environment.select`."""
+        return Selection(self._all, self._chosen[list(chosen)].tolist())
+
+    def close(self) -> None:
+        """Close all."""
+        self._all.close()

@@ -1,0 +1,194 @@
+"""One member of a population as a run of its own: its folder, its listeners and what becomes of its network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dqn import checkpoint
+from dqn.compose import with_values
+from dqn.conclusion import evaluate_network, export_network, film_network
+from dqn.config import Config
+from dqn.errors import UserError
+from dqn.events import End, Evaluation, Event
+from dqn.files import write_json
+from dqn.interruption import PlayInterruptedError
+from dqn.networks.population import member_network
+from dqn.observers.base import Observer
+from dqn.run_folder import RunFolder
+from dqn.terminal import say
+from dqn.validation import validate
+
+
+class Member:
+    """A run in its folder, as it would be alone.
+
+    Args:
+        config: checked.
+        config_values: the same as plain values, as the run began.
+        path: of the folder, which exists.
+        frames_per_step: frames of the environment per agent step.
+        shows_progress: whether it has a progress bar of its own.
+    """
+
+    def __init__(
+        self, config: Config, config_values: dict[str, Any], path: Path, frames_per_step: int, shows_progress: bool
+    ) -> None:
+        self.config, self.folder = config, RunFolder(path)
+        self._config_values = config_values
+        self._traits: dict[str, Any] = {}  # that are no longer what the run began with, by dotted key
+        self.summary: dict[str, Any] | None = None  # when it is over
+        self._frames_per_step = frames_per_step
+        self._best_evaluation: dict[str, Any] | None = None
+        self._observers = make_observers(config, config_values, self.folder, frames_per_step, shows_progress)
+
+    def tell(self, event: Event) -> None:
+        """Hand an event to all that listen."""
+        if isinstance(event, Evaluation) and event.is_best:
+            mean = sum(event.returns) / len(event.returns)
+            self._best_evaluation = {"step": event.step, "mean_return": mean}
+        for observer in self._observers:
+            observer.on_event(event)
+
+    def change_traits(self, values: Mapping[str, Any]) -> None:
+        """Go on with other values of traits, by dotted key; config.yaml tells what the run began with."""
+        self._traits |= values
+        self.config = validate(Config, with_values(self._config_values, self._traits))
+
+    def save(self, step: int, trainer_state: dict[str, Any], seconds: float) -> None:
+        """Write a checkpoint of this member's state after `seconds` of training."""
+        state = {
+            "trainer": trainer_state,
+            "observers": {type(o).__name__: o.state_dict() for o in self._observers},
+            "best_evaluation": self._best_evaluation,
+            "traits": self._traits,
+            "seconds": seconds,
+        }
+        checkpoint.save(self.folder.checkpoints, step, state, self.config.checkpoint.keep)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a checkpoint's state, but for the trainer's."""
+        self._best_evaluation = state["best_evaluation"]
+        self.change_traits(changed_traits(state))
+        for observer in self._observers:
+            if type(observer).__name__ in state["observers"]:
+                observer.load_state_dict(state["observers"][type(observer).__name__])
+
+    def conclude(
+        self,
+        end: End,
+        record: dict[str, Any],
+        networks: Networks,
+        device: torch.device,
+        interrupted: Callable[[], bool],
+    ) -> None:
+        """Export, final evaluation and film of a run that came to its end, and of every run its summary.json.
+
+        One that was interrupted is exported, too, as far as it has come.
+
+        Args:
+            end: how it ended.
+            record: what the trainer knows of the run, for the summary.
+            networks: what it has learned.
+            device: where evaluations compute.
+            interrupted: whether to break off.
+        """
+        summary: dict[str, Any] = {
+            "name": self.config.name,
+            "status": end.status,
+            "reason": end.reason,
+            "seed": self.config.seed,
+            "steps": end.step,
+            "frames": end.step * self._frames_per_step,
+            **record,
+            **({"traits": self._traits} if self._traits else {}),
+            "final_evaluation": None,
+            "best_evaluation": self._best_evaluation,
+            "export": None,
+            "video": None,
+        }
+        if end.status in ("completed", "converged", "interrupted"):
+            network, chosen = networks.chosen(self.config.export.network)
+            written = export_network(self.config, network, self.folder.export, chosen)
+            summary["export"] = {"files": written["files"], "skipped": written["skipped"]}
+            try:
+                if end.status != "interrupted":
+                    final = evaluate_network(self.config, network, device, interrupted)
+                    summary["final_evaluation"] = chosen | final
+                    if self.config.evaluation.video:
+                        summary["video"] = self._film(network, device, interrupted)
+            except PlayInterruptedError:
+                summary["status"] = "interrupted"
+        write_json(self.folder.path / "summary.json", summary)
+        self.summary = summary
+        for observer in self._observers:
+            observer.on_run_end(summary, self.folder.path)
+        self.close()
+
+    def close(self) -> None:
+        """End all that listen; called again it does nothing."""
+        observers, self._observers = self._observers, []
+        for observer in observers:
+            observer.close()
+
+    def _film(self, network: nn.Module, device: torch.device, interrupted: Callable[[], bool]) -> list[str] | None:
+        """Film the network; a film that cannot be made costs nothing but itself."""
+        try:
+            return film_network(self.config, network, self.folder.videos, device, interrupted)
+        except UserError as error:
+            say(f"no film: {error}")
+            return None
+
+
+def changed_traits(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The traits in a checkpoint's state that are no longer what config.yaml says, by dotted key."""
+    return dict(state.get("traits", {}))
+
+
+class Networks:
+    """What one member has learned: its last network and its best.
+
+    Args:
+        template: the single-member network.
+        last: parameters (P,) after `last_step` agent steps.
+        best: parameters (P,) of the best evaluation, which was at `best_step`; -1 without any.
+    """
+
+    def __init__(self, template: nn.Module, last: Tensor, last_step: int, best: Tensor, best_step: int) -> None:
+        self._template = template
+        self._last, self._last_step, self._best, self._best_step = last, last_step, best, best_step
+
+    def chosen(self, which: str) -> tuple[nn.Module, dict[str, Any]]:
+        """The best or last network, and which it is; without an evaluation the last is all there is."""
+        if which == "best" and self._best_step >= 0:
+            return member_network(self._template, self._best), {"network": "best", "step": self._best_step}
+        return member_network(self._template, self._last), {"network": "last", "step": self._last_step}
+
+
+def make_observers(
+    config: Config, config_values: dict[str, Any], folder: RunFolder, frames_per_step: int, shows_progress: bool
+) -> list[Observer]:
+    """Everything that listens to one run."""
+    from dqn.observers.metrics_file import MetricsFile
+
+    observers: list[Observer] = [MetricsFile(folder.path, frames_per_step)]
+    if shows_progress:
+        from dqn.observers.progress import ProgressBar
+
+        title = f"{config.name} seed {config.seed}"
+        lengths = config.trainer.total_steps, config.trainer.total_episodes
+        observers.append(ProgressBar(*lengths, frames_per_step, title))
+    if config.logger.wandb is not None:
+        from dqn.observers.wandb import WandbObserver
+
+        name = folder.path.name
+        observers.append(WandbObserver(config.logger.wandb, config_values, folder.path, name, frames_per_step))
+    if config.logger.tensorboard is not None:
+        from dqn.observers.tensorboard import TensorboardObserver
+
+        observers.append(TensorboardObserver(config.logger.tensorboard, folder.path))
+    return observers

@@ -1,0 +1,143 @@
+"""The jobs of a sweep, and the file in which a sweep's folder keeps them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dqn import checkpoint
+from dqn.errors import UserError
+from dqn.files import write_json
+from dqn.run_folder import RunFolder
+
+MANIFEST = "sweep.json"
+_OVER = ("completed", "converged", "diverged", "pruned")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a sweep: its number, the overrides that make it, its whole config and its folder."""
+
+    number: int
+    overrides: tuple[str, ...]
+    values: dict[str, Any]
+    folder: Path
+
+    @property
+    def summary(self) -> dict[str, Any] | None:
+        """What the run came to, if it is over and not merely interrupted."""
+        path = self.folder / "summary.json"
+        if not path.is_file():
+            return None
+        summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return summary if summary["status"] in _OVER else None
+
+    @property
+    def checkpoint_step(self) -> int:
+        """The agent step of the last checkpoint, from which a run that was begun can go on; 0 without any."""
+        there = _checkpoints(self)
+        return checkpoint.step_of(there[-1]) if there else 0
+
+
+def back_to_common_checkpoint(jobs: Sequence[Job]) -> int | None:
+    """Remove checkpoints that not all jobs have, and return the last step of the others; None if none is left.
+
+    Jobs that train as one population save one after another, and may be killed between two.
+    """
+    saved = [{checkpoint.step_of(place): place for place in _checkpoints(job)} for job in jobs]
+    common = set.intersection(*map(set, saved)) if saved else set()
+    if not common:
+        return None
+    for places in saved:
+        for step, place in places.items():
+            if step > max(common):
+                shutil.rmtree(place)
+    return max(common)
+
+
+def _checkpoints(job: Job) -> list[Path]:
+    return checkpoint.checkpoints(RunFolder(job.folder).checkpoints)
+
+
+def check_place(folder: Path, is_resumed: bool) -> None:
+    """Raise a UserError unless a new sweep can begin in this folder, or the one that is there can go on."""
+    if is_resumed and not (folder / MANIFEST).is_file():
+        problem = f"is no sweep's folder: it has no {MANIFEST}"
+        raise UserError("sweep.resume", folder, problem if folder.exists() else "there is no sweep in this place")
+    if not is_resumed and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        advice = f"sweep.resume={folder} goes on with a sweep, another folder starts one"
+        raise UserError("hydra.sweep.dir", folder, f"exists and is not empty; {advice}")
+
+
+def check_apart(jobs: Sequence[Job]) -> None:
+    """Raise a UserError if two jobs share a folder."""
+    owners: dict[Path, int] = {}
+    for job in jobs:
+        owner = owners.setdefault(job.folder.absolute(), job.number)
+        if owner != job.number:
+            problem = f"is the folder of jobs {owner} and {job.number}; with ${{hydra.job.num}} in it each has its own"
+            raise UserError("hydra.sweep.subdir", job.folder.name, problem)
+
+
+class Manifest:
+    """sweep.json: every job of the sweep, with its folder and, where it failed, why.
+
+    Args:
+        folder: of the sweep; made if it is not there.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / MANIFEST
+        self._jobs: dict[int, dict[str, Any]] = {}
+        if self._path.is_file():
+            try:
+                jobs = json.loads(self._path.read_text(encoding="utf-8"))["jobs"]
+                self._jobs = {job["number"]: job for job in jobs}
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError("sweep.resume", folder, f"{MANIFEST} is damaged: {error}") from error
+        self._unclaimed = dict(self._jobs)
+
+    def number_for(self, overrides: Sequence[str], wanted: int) -> int:
+        """The number that a job with these overrides has already, or else `wanted`, or the next that is free."""
+        same = sorted(overrides)  # as the words of a command line may come in another order
+        of_same = [number for number, job in self._unclaimed.items() if sorted(job["overrides"]) == same]
+        number = wanted if wanted in of_same else next(iter(of_same), wanted)
+        if not of_same and number in self._jobs:
+            number = max(self._jobs) + 1
+        self._unclaimed.pop(number, None)
+        # Reserved at once: several jobs ask before any is written.
+        self._jobs.setdefault(number, {"number": number, "overrides": list(overrides), "folder": "", "error": None})
+        return number
+
+    def add(self, jobs: Sequence[Job]) -> None:
+        """Write down jobs that are about to run."""
+        for job in jobs:
+            self._jobs[job.number] = {
+                "number": job.number,
+                "overrides": list(job.overrides),
+                "folder": os.path.relpath(job.folder, self._path.parent),
+                "error": None,
+            }
+        self._write()
+
+    def fail(self, jobs: Sequence[Job], reason: str) -> None:
+        """Write down why jobs have failed."""
+        for job in jobs:
+            self._jobs[job.number]["error"] = reason
+        self._write()
+
+    def folder_of(self, number: int) -> str:
+        """The folder that a job has had before, as seen from the sweep's; empty for a new one."""
+        return str(self._jobs[number]["folder"])
+
+    def _write(self) -> None:
+        jobs: Mapping[int, Any] = dict(sorted(self._jobs.items()))
+        write_json(self._path, {"jobs": list(jobs.values())})

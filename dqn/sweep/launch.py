@@ -1,0 +1,238 @@
+"""Trains the jobs of a Hydra multirun in stacks: what `hydra/launcher=population` does."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from dqn.breeding import Child
+from dqn.compose import resolve
+from dqn.config import Config, Positive
+from dqn.errors import UserError
+from dqn.interruption import terminable
+from dqn.sweep import outcome
+from dqn.sweep.breeder import TruncationBreeder
+from dqn.sweep.executors import ExecutorConfig, Failure, SerialConfig, make_executor
+from dqn.sweep.grouping import differing_only_in_traits, pieces
+from dqn.sweep.jobs import Job, Manifest, back_to_common_checkpoint, check_apart, check_place
+from dqn.sweep.progress import SweepProgress
+from dqn.terminal import say
+from dqn.trainer import Judge
+from dqn.validation import validate
+
+_OF_THE_SWEEP = ("hydra.", "hydra/", "sweep.", "sweep=")  # what does not belong to a run
+
+Summaries = dict[int, dict[str, Any]]  # by the jobs' numbers
+
+
+@checked_dataclass(config=ConfigDict(extra="forbid"), frozen=True)
+class LauncherConfig:
+    """conf/hydra/launcher/population.yaml."""
+
+    max_members: Positive
+    executor: ExecutorConfig
+
+
+@dataclass(frozen=True)
+class Group:
+    """Jobs that train as one population; `draws` says whether the terminal is theirs alone."""
+
+    jobs: tuple[Job, ...]
+    judge: Judge | None
+    breeder: TruncationBreeder | None
+    title: str
+    draws: bool
+
+
+def prepare(config: DictConfig) -> None:
+    """Check what can be known before anything is written.
+
+    Raises:
+        UserError: the launcher's settings or the sweep's folder will not do.
+    """
+    _settings(config)
+    folder = Path(str(config.hydra.sweep.dir))
+    check_place(folder, is_resumed=config.sweep.resume is not None)
+    outcome.begin(folder)
+
+
+def _settings(config: DictConfig) -> LauncherConfig:
+    settings: Any = OmegaConf.to_container(config.hydra.launcher, resolve=True)
+    del settings["_target_"]
+    return validate(LauncherConfig, settings, prefix="hydra.launcher")
+
+
+def launch(
+    context: HydraContext,
+    config: DictConfig,
+    job_overrides: Sequence[Sequence[str]],
+    initial_job_idx: int,
+    judge: Judge | None,
+    breeder: TruncationBreeder | None = None,
+) -> list[JobReturn]:
+    """Train all jobs; returns in their order what came of them.
+
+    A job that is over already (of a sweep that goes on) is not run again. Jobs whose training fails do not keep the
+    others from theirs. With a breeder all jobs train as one population.
+
+    Raises:
+        UserError: a job's config will not do; nothing has been written.
+        KeyboardInterrupt: stopped by a signal; what was running has saved its state.
+    """
+    chosen, folder = _settings(config), Path(str(config.hydra.sweep.dir))
+    manifest = Manifest(folder)
+    jobs = [
+        _compose(context, config, overrides, initial_job_idx + i, manifest, folder)
+        for i, overrides in enumerate(job_overrides)
+    ]
+    check_apart(jobs)
+    waiting = [job for job in jobs if job.summary is None]
+    if breeder is not None:
+        _prepare_population(jobs, initial_job_idx, breeder, folder)
+    draws = isinstance(chosen.executor, SerialConfig)
+    groups = _groups(waiting, chosen.max_members, judge, breeder, draws)
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest.add(waiting)
+    if len(waiting) < len(jobs):
+        say(f"{len(jobs) - len(waiting)} of {len(jobs)} jobs are over already")
+    progress = SweepProgress(len(jobs), [_status(job) for job in jobs if job.summary is not None])
+    with terminable(), closing(make_executor(chosen.executor).run(train_group, groups)) as results:
+        for number, result in results:
+            if isinstance(result, Failure):
+                failed = [job for job in groups[number].jobs if job.summary is None]
+                say(f"{groups[number].title} failed: {result.reason}")
+                manifest.fail(failed, result.reason)
+            elif any(summary["status"] == "interrupted" for summary in result.values()):
+                raise KeyboardInterrupt
+            progress.add([_status(job) for job in groups[number].jobs])
+            if len(groups) > 1:
+                say(progress.line())
+    return [_returned(job) for job in jobs]
+
+
+def _status(job: Job) -> str:
+    """How a job ended."""
+    return "failed" if job.summary is None else str(job.summary["status"])
+
+
+def _compose(
+    context: HydraContext, config: DictConfig, overrides: Sequence[str], wanted: int, manifest: Manifest, folder: Path
+) -> Job:
+    """One job of the multirun, with the number and folder that it may have had before."""
+    composed = context.config_loader.load_sweep_config(config, list(overrides))
+    task = [override for override in overrides if not override.lstrip("+~").startswith(_OF_THE_SWEEP)]
+    number = manifest.number_for(task, wanted)
+    with read_write(composed.hydra), open_dict(composed.hydra):
+        composed.hydra.job.num, composed.hydra.job.id = number, str(number)
+    name = manifest.folder_of(number) or str(composed.hydra.sweep.subdir)
+    plain = copy.deepcopy(composed)
+    with read_write(plain), open_dict(plain):
+        del plain["hydra"]
+    values = resolve(plain, list(composed.hydra.overrides.task))
+    if values["resume"] is not None:
+        advice = "goes on with one run, without -m; sweep.resume=<folder> goes on with a sweep"
+        raise UserError("resume", values["resume"], advice)
+    return Job(number, tuple(task), values, folder.absolute() / name)
+
+
+def _prepare_population(jobs: Sequence[Job], first_number: int, breeder: TruncationBreeder, folder: Path) -> None:
+    """Take the jobs that are not over, and their breeder, back to the last step at which all of them were saved.
+
+    Raises:
+        UserError: they are not those with which the sweep began, or there is no such step.
+    """
+    if [job.number for job in jobs] != list(range(first_number, first_number + len(jobs))):
+        raise UserError("sweep.resume", folder, "this sweep began with another space, seed or config")
+    waiting = [job for job in jobs if job.summary is None]
+    step = back_to_common_checkpoint(waiting)
+    if step is None and any(job.checkpoint_step > 0 for job in waiting):
+        problem = "there is no step at which all members were saved; a larger checkpoint.keep leaves one"
+        raise UserError("sweep.resume", folder, problem)
+    breeder.go_back_to(step or 0)
+
+
+def _groups(
+    jobs: Sequence[Job], max_members: int, judge: Judge | None, breeder: TruncationBreeder | None, draws: bool
+) -> list[Group]:
+    """Jobs that can be stacked together, those of the same checkpoint's step."""
+    from dqn.experiment import check_buildable, stacks
+
+    configs = [validate(Config, job.values) for job in jobs]
+    groups: list[Group] = []
+    for numbers in differing_only_in_traits(configs):
+        first = configs[numbers[0]]
+        check_buildable(first)
+        by_step: dict[int, list[Job]] = {}
+        for number in numbers:
+            by_step.setdefault(jobs[number].checkpoint_step, []).append(jobs[number])
+        for alike in by_step.values():
+            for piece in pieces(alike, max_members if breeder or stacks(first) else 1):
+                title = f"{first.name}, job {piece[0].number}"
+                if len(piece) > 1:
+                    title = f"{first.name}, {len(piece)} jobs from {piece[0].number}"
+                groups.append(Group(tuple(piece), judge, breeder, title, draws))
+    return groups
+
+
+def train_group(group: Group) -> Summaries:
+    """Train the jobs of a group together, those that have been begun from their last checkpoint on."""
+    from dqn import run
+    from dqn.observers.stack_progress import StackProgress
+
+    jobs, judge, breeder = group.jobs, group.judge, group.breeder
+    first = validate(Config, jobs[0].values)
+    numbers = [job.number for job in jobs]
+
+    def judged(step: int, scores: Mapping[int, float]) -> dict[int, str]:
+        assert judge is not None
+        verdict = judge(step, {numbers[member]: score for member, score in scores.items()})
+        return {numbers.index(number): reason for number, reason in verdict.items()}
+
+    def bred(since: int, step: int, scores: Mapping[int, float], configs: Mapping[int, Config]) -> dict[int, Child]:
+        assert breeder is not None
+        children = breeder(
+            since,
+            step,
+            {numbers[member]: score for member, score in scores.items()},
+            {numbers[member]: config for member, config in configs.items()},
+        )
+        return {
+            numbers.index(number): replace(child, parent=numbers.index(child.parent))
+            for number, child in children.items()
+        }
+
+    with StackProgress(group.title, len(jobs), first.trainer, group.draws) as watcher:
+        paths = [job.folder for job in jobs]
+        hooks = watcher, None if judge is None else judged, None if breeder is None else bred
+        if jobs[0].checkpoint_step > 0:
+            summaries = run.resume(paths, {}, *hooks)
+        else:
+            for path in paths:
+                shutil.rmtree(path, ignore_errors=True)  # begun, but with nothing to go on from
+            summaries = run.train([job.values for job in jobs], paths, *hooks)
+    return dict(zip(numbers, summaries, strict=True))
+
+
+def _returned(job: Job) -> JobReturn:
+    """What Hydra hears of a job: its final mean return."""
+    summary = job.summary
+    final = None if summary is None else summary["final_evaluation"]
+    returned = JobReturn(
+        overrides=list(job.overrides),
+        working_dir=str(job.folder),
+        task_name="train",
+        status=JobStatus.COMPLETED,  # of one that has failed Hydra would end the whole multirun
+    )
+    returned.return_value = None if final is None else float(final["mean_return"])
+    return returned

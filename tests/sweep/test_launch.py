@@ -1,0 +1,232 @@
+"""What `hydra/launcher=population` leaves of a sweep: each run as if it had been alone."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+import torch
+from launched import Launch, config, contents, manifest, metrics, summary, train_alone, weights
+
+from dqn import run
+
+RATES = ["optimizer.learning_rate=0.001", "optimizer.learning_rate=0.0003"]
+
+
+BATCHES = [["trainer.batch_size=8", "seed=0"], ["trainer.batch_size=8", "seed=1"], ["trainer.batch_size=6", "seed=0"],
+           ["trainer.batch_size=6", "seed=1"], ["trainer.batch_size=4", "seed=0"]]  # fmt: skip
+FOLDERS = ["0-seed0", "1-seed1", "2-seed0", "3-seed1", "4-seed0"]
+
+
+def stops(job, at_step, how):
+    """A judge that prunes nothing and calls `how` at an evaluation of the job."""
+
+    def judge(step, scores):
+        if job in scores and step == at_step:
+            how()
+        return {}
+
+    return judge
+
+
+def ctrl_c():
+    signal.raise_signal(signal.SIGINT)
+
+
+def killed():
+    raise SystemExit
+
+
+@pytest.fixture(scope="module")
+def launch(config_loader) -> Launch:
+    return Launch(config_loader)
+
+
+@pytest.fixture(scope="module")
+def whole(launch, tmp_path_factory):
+    """The folder of a sweep of `BATCHES` that nothing has stopped."""
+    folder = tmp_path_factory.mktemp("sweeps") / "whole"
+    launch(folder, BATCHES)
+    return folder
+
+
+def assert_same_run(one, other):
+    """Episodes and evaluations to the digit, means over updates and weights up to rounding."""
+    left, right = metrics(one), metrics(other)
+    assert [record["kind"] for record in left] == [record["kind"] for record in right]
+    for a, b in zip(left, right, strict=True):
+        if a["kind"] == "learning" and a["loss"] is not None:
+            a, b = ({key: value for key, value in record.items() if isinstance(value, float)} for record in (a, b))
+            assert a == pytest.approx(b, rel=1e-4, abs=1e-6)
+        else:
+            assert a == b
+    assert_same_weights(one, other)
+
+
+def assert_same_weights(one, other):
+    torch.testing.assert_close(weights(one), weights(other), rtol=0, atol=1e-5)
+
+
+def test_each_job_leaves_the_run_that_it_would_have_been_alone(launch, tmp_path):
+    jobs = [["seed=0", RATES[0]], ["seed=0", RATES[1]], ["seed=1", RATES[0]]]
+    returned = launch(tmp_path / "sweep", jobs)
+    folders = [tmp_path / "sweep" / name for name in ("0-seed0", "1-seed0", "2-seed1")]
+    assert sorted(path.name for path in (tmp_path / "sweep").iterdir()) == [*(f.name for f in folders), "sweep.json"]
+    for job, folder, answer in zip(jobs, folders, returned, strict=True):
+        alone = train_alone(tmp_path / "alone" / folder.name, *job)
+        assert sorted(contents(folder)) == sorted(contents(alone))
+        assert {"config.yaml", "metrics.jsonl", "summary.json", "export/policy.safetensors"} <= contents(folder).keys()
+        assert config(folder) == config(alone)
+        assert summary(folder) == summary(alone)
+        assert_same_run(folder, alone)
+        assert answer.return_value == summary(alone)["final_evaluation"]["mean_return"]
+    assert len({metrics(folder)[0]["episode_return"] for folder in folders}) > 1
+
+
+def test_jobs_that_differ_in_more_than_traits_train_in_groups(launch, tmp_path, capsys):
+    jobs = [*BATCHES[:2], ["trainer.batch_size=8", "seed=2"], *BATCHES[2:4]]
+    returned = launch(tmp_path, jobs, "hydra.launcher.max_members=2", "trainer.total_steps=100")
+    lines = capsys.readouterr().err.splitlines()
+    titles = [line.split(":")[0] for line in lines if "/100" in line]
+    assert titles == ["cartpole, 2 jobs from 0", "cartpole, job 2", "cartpole, 2 jobs from 3"]
+    assert [line.partition(", 0:")[0] for line in lines if line.startswith("sweep:")] == [
+        f"sweep: {over} of 5 jobs over, {over} completed" for over in (2, 3, 5)
+    ]
+    folders = [tmp_path / name for name in ("0-seed0", "1-seed1", "2-seed2", "3-seed0", "4-seed1")]
+    assert [config(folder)["trainer"]["batch_size"] for folder in folders] == [8, 8, 8, 6, 6]
+    assert [answer.return_value for answer in returned] == [
+        summary(folder)["final_evaluation"]["mean_return"] for folder in folders
+    ]
+
+
+def test_a_member_that_diverges_touches_no_other(launch, tmp_path):
+    calm = [["seed=0", RATES[0]], ["seed=1", RATES[0]], ["seed=2", RATES[1]]]
+    wild = ["seed=3", "optimizer.learning_rate=1e30", "optimizer.max_gradient_norm=null"]
+    answers = launch(tmp_path / "with", [calm[0], wild, *calm[1:]], "algorithm/loss=mse")
+    launch(tmp_path / "without", calm, "algorithm/loss=mse")
+    diverged = tmp_path / "with" / "1-seed3"
+    assert summary(diverged)["status"] == "diverged"
+    assert "the loss stopped being a finite number between steps" in summary(diverged)["reason"]
+    assert metrics(diverged)[-1]["kind"] == "end"
+    assert not (diverged / "export").exists()
+    assert answers[1].return_value is None
+    for one, other in (("0-seed0", "0-seed0"), ("2-seed1", "1-seed1"), ("3-seed2", "2-seed2")):
+        left, right = tmp_path / "with" / one, tmp_path / "without" / other
+        assert metrics(left) == metrics(right)
+        assert (left / "export/policy.safetensors").read_bytes() == (right / "export/policy.safetensors").read_bytes()
+
+
+def test_a_group_that_fails_keeps_no_other_from_training(launch, tmp_path, capsys, monkeypatch):
+    build = run.build_trainer
+
+    def sometimes(configs, *rest):
+        if configs[0].trainer.batch_size == 6:
+            raise MemoryError("no room for\nsuch a stack")
+        return build(configs, *rest)
+
+    monkeypatch.setattr(run, "build_trainer", sometimes)
+    answers = launch(tmp_path, BATCHES, "trainer.total_steps=100")
+    assert [answer.return_value is None for answer in answers] == [False, False, True, True, False]
+    failures = {number: job["error"] for number, job in manifest(tmp_path).items() if job["error"]}
+    assert failures.keys() == {2, 3}
+    assert all(reason.startswith("MemoryError: no room for such a stack (") for reason in failures.values())
+    assert "cartpole, 2 jobs from 2 failed: MemoryError: no room for such a stack" in capsys.readouterr().err
+    assert [(tmp_path / name / "summary.json").exists() for name in FOLDERS] == [True, True, False, False, True]
+
+    before = {name: contents(tmp_path / name) for name in ("0-seed0", "1-seed1", "4-seed0")}
+    monkeypatch.setattr(run, "build_trainer", build)
+    again = launch(tmp_path, BATCHES, "trainer.total_steps=100", resume=True)
+    assert [answer.return_value for answer in again[:2]] == [answer.return_value for answer in answers[:2]]
+    assert all(answer.return_value is not None for answer in again)
+    assert {name: contents(tmp_path / name) for name in before} == before
+    assert [job["error"] for job in manifest(tmp_path).values()] == [None] * 5
+
+
+@pytest.mark.parametrize(("how", "error", "gets_to"), [(ctrl_c, KeyboardInterrupt, 200), (killed, SystemExit, 100)])
+def test_a_sweep_that_was_stopped_goes_on_with_what_is_unfinished(how, error, gets_to, launch, whole, tmp_path, capsys):
+    sweep = tmp_path / "sweep"
+    with pytest.raises(error):
+        launch(sweep, BATCHES, judge=stops(3, 200, how))
+    finished = {name: contents(sweep / name) for name in FOLDERS[:2]}
+    assert all("summary.json" in files for files in finished.values())
+    assert not (sweep / "4-seed0").exists()
+    assert {place.name for place in (sweep / "2-seed0" / "checkpoints").iterdir()} == {
+        f"step-{step:012}" for step in range(100, gets_to + 1, 100)
+    }
+    capsys.readouterr()
+
+    answers = launch(sweep, BATCHES, resume=True)
+    told = capsys.readouterr().err
+    assert "2 of 5 jobs are over already" in told
+    assert "2 jobs from 0" not in told
+    assert sorted(path.name for path in sweep.iterdir()) == [*FOLDERS, "sweep.json"]
+    assert {name: contents(sweep / name) for name in finished} == finished
+    assert [job["folder"] for job in manifest(sweep).values()] == FOLDERS
+
+    for name, answer in zip(FOLDERS, answers, strict=True):
+        assert answer.return_value == summary(sweep / name)["final_evaluation"]["mean_return"]
+        assert summary(sweep / name)["status"] == "completed"
+        assert [record["step"] for record in metrics(sweep / name)] == sorted(r["step"] for r in metrics(sweep / name))
+        assert before_step(metrics(sweep / name), gets_to) == before_step(metrics(whole / name), gets_to)
+    assert_same_run(sweep / "4-seed0", whole / "4-seed0")
+    assert sum(record["kind"] == "evaluation" for record in metrics(sweep / "2-seed0")) == 4
+
+
+def before_step(records, step):
+    return [record for record in records if record["step"] <= step]
+
+
+def test_a_sweep_is_extended_without_touching_what_it_has(launch, tmp_path):
+    short = "trainer.total_steps=100"
+    launch(tmp_path, [["seed=0", RATES[0]], ["seed=1", RATES[0]]], short)
+    before = {name: contents(tmp_path / name) for name in ("0-seed0", "1-seed1")}
+    jobs = [[rate, f"seed={seed}"] for seed in (0, 1, 2) for rate in RATES]  # the words in another order, too
+    answers = launch(tmp_path, jobs, short, resume=True)
+    folders = [answer.working_dir.rpartition("/")[2] for answer in answers]
+    assert folders == ["0-seed0", "2-seed0", "1-seed1", "3-seed1", "4-seed2", "5-seed2"]
+    assert {name: contents(tmp_path / name) for name in before} == before
+    for folder, (rate, seed) in zip(folders, jobs, strict=True):
+        values = config(tmp_path / folder)
+        assert f"optimizer.learning_rate={values['optimizer']['learning_rate']}" == rate
+        assert f"seed={values['seed']}" == seed
+    assert all(answer.return_value is not None for answer in answers)
+
+
+def test_members_that_leave_the_stack_change_nothing_for_the_others(launch, tmp_path):
+    """Of seven, job 0 diverges and four are pruned, one after the other, so that the stack shrinks in mid-run."""
+    jobs = [["seed=0", "optimizer.learning_rate=1e30", "optimizer.max_gradient_norm=null"]]
+    jobs += [[f"seed={seed}", RATES[seed % 2]] for seed in range(1, 7)]
+    ends = {2: 100, 4: 200, 5: 200, 6: 300}
+
+    def judge(step, scores):
+        assert all(ends.get(job, 401) >= step for job in scores)
+        return {job: f"pruned at {step}" for job in scores if ends.get(job) == step}
+
+    answers = launch(tmp_path / "sweep", jobs, "algorithm/loss=mse", judge=judge)
+    assert [answer.return_value is None for answer in answers] == [True, False, True, False, True, True, True]
+    for job, step in ends.items():
+        folder = tmp_path / "sweep" / f"{job}-seed{job}"
+        assert [summary(folder)[key] for key in ("status", "reason", "steps")] == ["pruned", f"pruned at {step}", step]
+    for job in (1, 3):
+        alone = train_alone(tmp_path / f"{job}", *jobs[job], "algorithm/loss=mse")
+        assert_same_run(tmp_path / "sweep" / f"{job}-seed{job}", alone)
+
+
+def test_members_converge_each_at_its_own_time(launch, tmp_path):
+    words = "evaluation.stop.mean_return=10", "evaluation.stop.evaluations=1"
+    seeds = [5, 3, 4, 0, 1]
+    launch(tmp_path / "sweep", [[f"seed={seed}"] for seed in seeds], *words)
+    folders = [tmp_path / "sweep" / f"{number}-seed{seed}" for number, seed in enumerate(seeds)]
+    ends = [(summary(folder)["status"], summary(folder)["steps"]) for folder in folders]
+    assert ends == [*(("converged", steps) for steps in (100, 100, 200, 300)), ("completed", 400)]
+    for seed, folder in zip(seeds, folders, strict=True):
+        alone = train_alone(tmp_path / f"{seed}", f"seed={seed}", *words)
+        assert summary(folder) == summary(alone)
+        assert_same_run(folder, alone)
+
+
+def test_environments_of_tensors_give_the_run_of_gymnasiums(launch, tmp_path):
+    backends = ["gymnasium", "torch"]
+    launch(tmp_path, [[f"seed={seed}", f"env.backend={backend}"] for backend in backends for seed in (0, 1)])
+    for seed in (0, 1):
+        assert_same_run(tmp_path / f"{2 + seed}-seed{seed}", tmp_path / f"{seed}-seed{seed}")

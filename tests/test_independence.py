@@ -1,0 +1,79 @@
+"""A member is the same alone, among 8 and among 64: its draws, its experience and what it learns."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dqn.experiment import build_trainer
+from dqn.members import select
+
+pytestmark = pytest.mark.search
+
+LENGTH = [
+    "logger=none", "env.num_envs=2", "memory.capacity_steps=150", "memory.warmup_steps=50", "network.hidden_sizes=[16]",
+    "trainer.total_steps=248", "trainer.learn_every_steps=2", "trainer.updates_per_learn=1", "trainer.batch_size=8",
+    "trainer.log_every_steps=248", "evaluation.every_steps=null", "evaluation.stop.mean_return=null",
+    "checkpoint.every_steps=null", "trainer.compile=never",
+]  # fmt: skip
+
+
+def variant(config, number):
+    """A config of its own traits for each number."""
+    return replace(
+        config,
+        seed=number,
+        optimizer=replace(config.optimizer, learning_rate=1e-3 * (1 + number % 7)),
+        algorithm=replace(config.algorithm, discount=0.9 + 0.001 * number),
+        memory=replace(config.memory, warmup_steps=50 if number == 5 else 40 + number % 3),
+    )
+
+
+def trained(config, numbers):
+    """A population after its run, with the draws of every update: (updates, M, B)."""
+    trainer = build_trainer([variant(config, number) for number in numbers])
+    agent, draws = trainer._agent, []
+    learn = agent.learn
+
+    def recorded(uniforms, *rest):
+        draws.append(uniforms.clone())
+        learn(uniforms, *rest)
+
+    agent.learn = recorded
+    list(trainer.run())
+    return trainer, torch.cat(draws)
+
+
+@pytest.mark.parametrize("backend", ["gymnasium", "torch"])
+def test_a_member_is_the_same_alone_and_among_others(make_config, backend):
+    config = make_config("env=cartpole", *LENGTH, f"env.backend={backend}")
+    alone, draws_alone = trained(config, [5])
+    assert alone.updates.tolist() == [100]
+    for size, place in ((8, 5), (64, 37)):
+        numbers = list(range(size))
+        numbers[5], numbers[place] = numbers[place], 5
+        together, draws = trained(config, numbers)
+        assert together.updates[place] == 100
+        # The others may begin to learn a little earlier.
+        assert torch.equal(draws[-100:, place], draws_alone[:, 0])
+        assert together.episodes[place] == alone.episodes[0]
+        assert_same(select(together.state_dict(), [place]), alone.state_dict())
+
+
+def assert_same(one, other, path="state"):
+    """Numbers to the digit, tensors of learning up to rounding, experience to the bit."""
+    if isinstance(one, dict):
+        assert one.keys() == other.keys(), path
+        for key, value in one.items():
+            assert_same(value, other[key], f"{path}/{key}")
+    elif isinstance(one, list):
+        assert len(one) == len(other), path
+        for i, value in enumerate(one):
+            assert_same(value, other[i], f"{path}/{i}")
+    elif isinstance(one, torch.Tensor):
+        relative = 1e-5 if "average_sums" in path else 0.0  # over a hundred updates
+        torch.testing.assert_close(one, other, rtol=relative, atol=0.0 if "/memory/" in path else 1e-5, msg=path)
+    else:
+        assert one == other, path
