@@ -108,8 +108,16 @@ class RunFolder:
     @property
     def is_concluded(self) -> bool:
         """Whether there is a summary that does not say that the run was interrupted."""
-        summary = self.path / "summary.json"
-        return summary.is_file() and json.loads(summary.read_text(encoding="utf-8"))["status"] != "interrupted"
+        summary = self.read_summary()
+        return summary is not None and summary["status"] != "interrupted"
+
+    def read_summary(self) -> dict[str, Any] | None:
+        """The content of summary.json; None if the run has none yet."""
+        path = self.path / "summary.json"
+        if not path.is_file():
+            return None
+        summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return summary
 
     def read_config(self) -> dict[str, Any]:
         """The run's config, as plain nested values."""

@@ -7,6 +7,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from states import assert_same_state
 
 from dqn.events import End, Episode, Evaluation, Event, Learning, Pause
 from dqn.experiment import build_trainer
@@ -399,7 +400,7 @@ def test_state_goes_out_and_in_again(make_config):
             break
     other = build_trainer([config])
     other.load_state_dict(copy.deepcopy(state))
-    _assert_same(other.state_dict(), state)
+    assert_same_state(other.state_dict(), state)
     assert other.steps == 1200
     draws = torch.linspace(0, 0.999, 64, dtype=torch.float64).unsqueeze(0)
     for ours, theirs in zip(other.parts.memory.sample(draws), trainer.parts.memory.sample(draws), strict=True):
@@ -422,19 +423,3 @@ def test_an_unbounded_memory_grows_with_a_longer_run(make_config):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
     run(longer)
     assert longer.episodes.tolist() >= [8]
-
-
-def _assert_same(ours: object, theirs: object) -> None:
-    if isinstance(theirs, torch.Tensor):
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
-    elif isinstance(theirs, dict):
-        assert isinstance(ours, dict)
-        assert ours.keys() == theirs.keys()
-        for key in theirs:
-            _assert_same(ours[key], theirs[key])
-    elif isinstance(theirs, list):
-        assert isinstance(ours, list)
-        for one, other in zip(ours, theirs, strict=True):
-            _assert_same(one, other)
-    else:
-        assert ours == theirs

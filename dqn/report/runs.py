@@ -132,20 +132,18 @@ def read_run(folder: Path) -> Run:
     Raises:
         UserError: its config or its summary cannot be read.
     """
-    from dqn.run_folder import (
-        RunFolder,
-    )  # brings the whole config schema along, which --help need not wait for
+    from dqn.run_folder import RunFolder  # with the whole config schema, which --help need not wait for
 
-    summary_path = folder / "summary.json"
+    of_run = RunFolder(folder)
     try:
-        config = RunFolder(folder).read_config()
+        config = of_run.read_config()
     except (YAMLError, UnicodeDecodeError, OSError) as error:
         problem = f"cannot be read: {str(error).splitlines()[0]}"
         raise UserError("runs", folder / "config.yaml", problem) from None
     try:
-        summary = json.loads(summary_path.read_text()) if summary_path.exists() else None
+        summary = of_run.read_summary()
     except (ValueError, OSError) as error:
-        raise UserError("runs", summary_path, f"cannot be read: {error}") from None
+        raise UserError("runs", folder / "summary.json", f"cannot be read: {error}") from None
     return Run(folder, config, summary)
 
 

@@ -31,11 +31,8 @@ class Job:
     @property
     def summary(self) -> dict[str, Any] | None:
         """What the run came to, if it is over and not merely interrupted."""
-        path = self.folder / "summary.json"
-        if not path.is_file():
-            return None
-        summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return summary if summary["status"] in _OVER else None
+        summary = RunFolder(self.folder).read_summary()
+        return summary if summary is not None and summary["status"] in _OVER else None
 
     @property
     def checkpoint_step(self) -> int:

@@ -11,8 +11,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from dqn.compose import explain, resolve
-from dqn.errors import UserError
 from dqn.sweep.arguments import read_arguments
+from dqn.sweep.jobs import check_place
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
@@ -53,9 +53,7 @@ class SweepRequest:
         Raises:
             UserError: there is something in it.
         """
-        if self.folder.exists() and any(self.folder.iterdir()):
-            advice = f"exists and is not empty; sweep.resume={self.folder} goes on with a sweep"
-            raise UserError("hydra.sweep.dir", self.folder, advice)
+        check_place(self.folder, is_resumed=False)
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:

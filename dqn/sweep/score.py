@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hydra.core.utils import JobReturn, JobStatus
+
+from dqn.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from dqn.sweep.config import Aggregate, Objective, OptunaConfig
@@ -37,7 +38,7 @@ class FinishedRun:
     def of(cls, job: JobReturn) -> FinishedRun:
         """What a launcher's answer and the run's summary.json tell."""
         folder = _folder(job)
-        summary = _summary(folder)
+        summary = RunFolder(folder).read_summary() or {}
         told, steps = summary.get("status"), int(summary.get("steps", 0))
         if job.status != JobStatus.COMPLETED:
             return cls("failed", None, folder, steps)
@@ -93,11 +94,3 @@ def _folder(job: JobReturn) -> Path:
     if job.hydra_cfg is not None:
         return Path(job.hydra_cfg.hydra.runtime.output_dir)
     return Path(job.working_dir or ".")
-
-
-def _summary(folder: Path) -> dict[str, Any]:
-    path = folder / "summary.json"
-    if not path.is_file():
-        return {}
-    summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return summary
