@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dqn.compilation import Compiled
+from dqn.compilation import Compiled, prepare_all
 from dqn.cuda_graphs import Captured
 from dqn.envs.base import Environment, StepTensors, TensorEnvironment
 from dqn.envs.stack import pushed
@@ -110,6 +110,11 @@ class Agent:
         # All updates of a step call are one launch; how many they are may vary from call to call.
         by_number: defaultdict[int, Captured] = defaultdict(lambda: Captured(self._learn_often))
         self._learn = lambda draws, *progress: by_number[len(draws)](draws, *progress)
+
+    def prepare_to_play(self, draws: Tensor, sampling_draws: Tensor, *progress: Tensor) -> None:
+        """Have `play` and `learn` ready before their first calls, with arguments like these (one update's draws)."""
+        functions = (self._play, draws), (self._learn_once, sampling_draws)
+        prepare_all([(function, (of, *progress)) for function, of in functions if isinstance(function, Compiled)])
 
     def start(self, frames: Tensor) -> None:
         """Episodes begin with frames (M, E, *frame), which the memory has already."""

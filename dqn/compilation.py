@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor, fx
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -82,38 +83,60 @@ class Compiled:
     def __init__(self, function: Callable[..., Tensor | None], name: str) -> None:
         self._function, self._name = function, name
         self._state: list[Tensor] = []
+        self._graph: fx.GraphModule | None = None
         self._run: Callable[[list[Tensor]], list[Tensor]] | None = None
 
     def __call__(self, *args: Tensor) -> Any:
         """Call it; the first time it is traced, and compiled if that has not been done before."""
         if self._run is None:
-            started = time.perf_counter()
-            try:
-                self._run = self._prepare(args)
-            except Exception as error:  # whatever a compiler may meet, training can do without
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                say(f"trainer.compile: {self._name} goes uncompiled: {reason}")
-                self._run = self._uncompiled
-            Compiled.seconds += time.perf_counter() - started
+            self.prepare(*args)
+            assert self._run is not None
         outputs = self._run([*self._state, *args])
         return outputs[0] if outputs else None
+
+    def prepare(self, *args: Tensor, waits: bool = True) -> None:
+        """Trace it and compile it, for arguments like these; without `waits` not if another process is at just that."""
+        if self._run is not None:
+            return
+        started = time.perf_counter()
+        try:
+            self._run = self._made(args, waits)
+        except Exception as error:  # whatever a compiler may meet, training can do without
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            say(f"trainer.compile: {self._name} goes uncompiled: {reason}")
+            self._run = self._uncompiled
+        Compiled.seconds += time.perf_counter() - started
 
     def _uncompiled(self, inputs: list[Tensor]) -> list[Tensor]:
         """What a compiled form does, by the function itself."""
         output = self._function(*inputs[len(self._state) :])
         return [] if output is None else [output]
 
-    def _prepare(self, args: Sequence[Tensor]) -> Callable[[list[Tensor]], list[Tensor]]:
-        graph, self._state = _trace(self._function, args)
+    def _made(self, args: Sequence[Tensor], waits: bool) -> Callable[[list[Tensor]], list[Tensor]] | None:
+        if self._graph is None:
+            self._graph, self._state = _trace(self._function, args)
+        graph = self._graph
         path = _cache() / f"{_key(graph, [*self._state, *args])}.pt2"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of torch about itself
-            if not zipfile.is_zipfile(path):  # absent, or damaged
-                say(f"compiling the training step ({self._name}); once for runs of this kind")
-                _compile(graph, [*self._state, *args], path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with FileLock(path.with_suffix(".lock"), timeout=-1 if waits else 0):  # held by one that makes the same
+                    if not zipfile.is_zipfile(path):  # absent, or damaged
+                        say(f"compiling the training step ({self._name}); once for runs of this kind")
+                        _compile(graph, [*self._state, *args], path)
+            except Timeout:
+                return None
             package: Any = torch._inductor.aoti_load_package(str(path))
         runner: Callable[[list[Tensor]], list[Tensor]] = package.loader.boxed_run
         return runner
+
+
+def prepare_all(functions: Sequence[tuple[Compiled, Sequence[Tensor]]]) -> None:
+    """Make all of them ready, for arguments like these; processes that want the same ones share the work."""
+    for waits in (False, True):
+        for function, args in functions:
+            function.prepare(*args, waits=waits)
 
 
 def _trace(function: Callable[..., Tensor | None], args: Sequence[Tensor]) -> tuple[fx.GraphModule, list[Tensor]]:
@@ -172,8 +195,7 @@ class _StandIns(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _compile(graph: fx.GraphModule, inputs: Sequence[Tensor], path: Path) -> None:
-    """Write the compiled graph; complete or not at all, since another run may be at the same."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write the compiled graph; complete or not at all."""
     beside = path.with_name(f"{path.stem}-{os.getpid()}.pt2")
     exported = torch.export.export(graph, tuple(inputs), strict=False)
     torch._inductor.aoti_compile_and_package(exported, package_path=str(beside), inductor_configs=dict(_OPTIONS))

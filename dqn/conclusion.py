@@ -38,7 +38,8 @@ def evaluate_network(
     config: Config, network: nn.Module, device: torch.device, interrupted: Callable[[], bool]
 ) -> dict[str, Any]:
     """Play `evaluation.final_episodes` fresh episodes; returns statistics of the returns."""
-    environment = make_evaluation_environment(config, 1, config.evaluation.num_envs)
+    num_envs = min(config.evaluation.num_envs, config.evaluation.final_episodes)
+    environment = make_evaluation_environment(config, 1, num_envs)
     try:
         played = play(
             environment,
@@ -82,7 +83,7 @@ def film_network(
             config.exploration.evaluation_epsilon,
             "film",
             device,
-            on_step=lambda: film.add(environment.render()),
+            on_step=lambda: film.add(environment.render),
             interrupted=interrupted,
         )
     finally:

@@ -176,11 +176,10 @@ def _perform(
     screen = Screen(environment.spec.render_fps, config.name) if options.show else None
 
     def on_step() -> None:
-        frame = environment.render()
         if film:
-            film.add(frame)
+            film.add(environment.render)
         if screen:
-            screen.show(frame)
+            screen.show(environment.render())
 
     try:
         cpu = torch.device("cpu")

@@ -94,12 +94,15 @@ class Trainer:
         periods: Periods,
         compiles: bool = False,
         sections: Sections | None = None,
+        shrinks_for_updates: float = 0,
     ) -> None:
         self.parts, self.settings, self.periods = parts, settings, periods
         self.members = len(parts.traits.seeds)
         self.num_envs = parts.environment.num_envs // self.members
         self.device = parts.learner.parameters.device
         self.sections = sections or Sections()
+        self._shrinks_for_updates = shrinks_for_updates  # after which a smaller population would have been faster
+        self._updates_when_most_left: int | None = None
         self.interrupted = False  # set from outside, e.g. by a signal: the loop ends after the step at hand
         self.judge: Judge | None = None  # set from outside
         self.succession_rule: SuccessionRule | None = None  # set from outside
@@ -124,6 +127,7 @@ class Trainer:
         self._probe = ValueProbe()
         self._agent = Agent(parts.environment, parts.learner, parts.memory, parts.traits.plan)
         self._averages = self._agent.averages
+        self._plays = self._agent.plays and not settings.learn_while_stepping
         if compiles and self.device.type == "cpu":
             self._agent.compile()
         elif compiles:
@@ -169,7 +173,7 @@ class Trainer:
             if (self.finished & ~self._gone).any() or _crossed(self.periods.pause_steps, before, self.steps):
                 yield Pause(-1, self.steps)
             yield from self._end_finished()
-            if 2 * int(self._gone.sum()) > self.members:
+            if self._would_shrink():
                 return
 
     def _start(self) -> None:
@@ -191,13 +195,16 @@ class Trainer:
             no, yes = nothing.bool(), ~nothing.bool()
             self.parts.memory.add(Experience(nothing.long(), nothing, no, yes, frames.to(place)))
         self._agent.start(frames)
+        if self._plays:
+            draws = self._exploration_draws.at(0), self._sampling_draws.at(0)
+            self._agent.prepare_to_play(*draws, *self._progress_tensors())
         self._started = True
 
     def _step(self) -> Iterator[Event]:
         """One step call of all environments, and the learning that is then due."""
         parts, before, timed = self.parts, self.steps, self.sections
         call = before // self.num_envs
-        if self._agent.plays and not self.settings.learn_while_stepping:
+        if self._plays:
             with timed("play"):
                 outcome = self._agent.play(self._exploration_draws.at(call), *self._progress_tensors())
                 rewards, *flags = outcome.cpu().numpy()
@@ -276,6 +283,19 @@ class Trainer:
             else:
                 for k, one in enumerate(draws):
                     self._agent.learn_some(one, *progress, active=to_device(counts > k, self.device))
+
+    def _would_shrink(self) -> bool:
+        """Whether most members have been gone for so long that those who remain had better go on alone.
+
+        Nobody knows when they will be done. To wait until as much has been lost as shrinking costs, loses at
+        most twice the least possible.
+        """
+        if 2 * int(self._gone.sum()) <= self.members:
+            return False
+        made = int(self.updates.max())
+        if self._updates_when_most_left is None:
+            self._updates_when_most_left = made
+        return made - self._updates_when_most_left >= self._shrinks_for_updates
 
     @property
     def remaining(self) -> list[int]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event, Thread
 from types import SimpleNamespace
 
 import pytest
 import torch
+from filelock import FileLock
 
 from dqn import compilation
-from dqn.compilation import Compiled, can_compile, wants_compilation
+from dqn.compilation import Compiled, can_compile, prepare_all, wants_compilation
 from dqn.envs.base import EnvironmentSpec
 from dqn.experiment import build_trainer
 from dqn.memory.stream import Experience
@@ -22,6 +24,7 @@ needs_compiler = pytest.mark.skipif(not can_compile(), reason="there is no C++ c
 
 SMALL = (
     "experiment=cartpole",
+    "env.backend=gymnasium",
     "logger=none",
     "algorithm=dqn",
     "network.hidden_sizes=[16]",
@@ -97,6 +100,37 @@ def test_the_second_run_compiles_nothing(cache, monkeypatch, capfd):
         assert torch.equal(total, times * torch.arange(3.0))
         assert torch.equal(result, 2 * total)
     assert capfd.readouterr().err.count("compiling") == 1
+
+
+@needs_compiler
+def test_what_another_process_is_compiling_is_waited_for_last(monkeypatch, tmp_path, capfd):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def double(values: torch.Tensor) -> torch.Tensor:
+        return values * 2
+
+    Compiled(double, "doubling")(torch.ones(2))
+    (kept,) = tmp_path.rglob("*.pt2")
+    kept.unlink()
+    capfd.readouterr()
+    held, over = Event(), Event()
+
+    def hold() -> None:
+        with FileLock(kept.with_suffix(".lock")):
+            held.set()
+            over.wait()
+
+    def triple(values: torch.Tensor) -> torch.Tensor:
+        over.set()
+        return values * 3
+
+    Thread(target=hold, daemon=True).start()
+    held.wait()
+    functions = Compiled(double, "doubling"), Compiled(triple, "tripling")
+    prepare_all([(function, [torch.ones(2)]) for function in functions])
+    told = [line for line in capfd.readouterr().err.splitlines() if line.startswith("compiling")]
+    assert ["tripling" in line for line in told] == [True, False]
+    assert [function(torch.ones(2)).tolist() for function in functions] == [[2, 2], [3, 3]]
 
 
 @needs_compiler

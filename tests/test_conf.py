@@ -128,7 +128,7 @@ def test_a_presets_values_follow_only_where_they_fit(make_config):
     """The preset of cartpole sets target.rate and two values of a linear schedule."""
     config = make_config("experiment=cartpole", "target=hard", "exploration/schedule=exponential")
     assert dataclasses.asdict(config.target) == {"kind": "hard", "period_steps": 500}
-    assert config.exploration.schedule.end == 0.05  # both schedules have an end
+    assert config.exploration.schedule.end == 0.02  # both schedules have an end
     with pytest.raises(UserError, match=r"target\.rate=0\.5: no such key where target\.kind=none"):
         make_config("experiment=cartpole", "target=none", "target.rate=0.5")
     with pytest.raises(UserError, match=r"target\.perod_steps=5: no such key"):

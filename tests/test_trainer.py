@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -173,7 +174,7 @@ def test_actions_are_chosen_before_or_after_the_updates_of_the_step_before(make_
     """Each action is the one that the parameters of that moment choose, and all else keeps its order."""
     steps = ("memory.warmup_steps=8", "trainer.learn_every_steps=1", "trainer.total_steps=40")
     how = f"trainer.learn_while_stepping={str(ahead).lower()}"
-    trainer = build_trainer([make_config(*PLAIN, *QUIET, *steps, "exploration=greedy", how)])
+    trainer = build_trainer([make_config(*PLAIN, *QUIET, *steps, "exploration=greedy", "env.backend=gymnasium", how)])
     agent, learner, order = trainer._agent, trainer.parts.learner, []
     act, store, learn = agent.act, agent.store, agent.learn
 
@@ -423,3 +424,15 @@ def test_an_unbounded_memory_grows_with_a_longer_run(make_config):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
     run(longer)
     assert longer.episodes.tolist() >= [8]
+
+
+@pytest.mark.parametrize(("shrinks_for_updates", "steps"), [(0, 1200), (150, 1500), (10_000, 2000)])
+def test_a_population_shrinks_when_waiting_has_cost_as_much(make_config, shrinks_for_updates, steps):
+    overrides = [*PLAIN, "logger=none", "checkpoint.every_steps=null", "evaluation.every_steps=100"]
+    config = make_config(*overrides, "trainer.total_steps=2000", "trainer.log_every_steps=100")
+    trainer = build_trainer([dataclasses.replace(config, seed=seed) for seed in range(3)])
+    trainer.judge = lambda step, scores: {0: "no hope", 1: "no hope"} if step == 1200 else {}
+    trainer._shrinks_for_updates = shrinks_for_updates
+    events = run(trainer)
+    assert trainer.steps == steps
+    assert [event.member for event in events if isinstance(event, End)] == ([0, 1] if steps < 2000 else [0, 1, 2])

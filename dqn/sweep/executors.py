@@ -30,6 +30,7 @@ class SerialConfig:
     """conf/hydra/launcher/executor/serial.yaml."""
 
     kind: Literal["serial"]
+    num_workers: Positive | None
 
 
 @dataclass(config=_STRICT, frozen=True)

@@ -52,8 +52,8 @@ class Processes:
                     running[future] = _Try(index, number, pool)
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     index, number, pool = running.pop(future)
-                    pool.shutdown(kill_workers=True)
                     error = future.exception()
+                    pool.shutdown(kill_workers=error is not None)
                     if isinstance(error, BrokenProcessPool) and number < _TRIES:
                         waiting.append((index, number + 1))
                     else:

@@ -233,7 +233,11 @@ def test_slurm_is_refused_where_there_is_none(tmp_path, monkeypatch):
     ("option", "changes", "message"),
     [
         ("processes", {"num_workers": 0}, "num_workers=0: must be greater than or equal to 1, or null"),
-        ("serial", {"a": 1}, "a=1: no such key where hydra.launcher.executor.kind=serial; choose one of kind"),
+        (
+            "serial",
+            {"a": 1},
+            "a=1: no such key where hydra.launcher.executor.kind=serial; choose one of kind, num_workers",
+        ),
         ("ray", {"max_retries": -1}, "max_retries=-1: must be greater than or equal to 0"),
         ("slurm", {"cluster": "slrm"}, "cluster=slrm: did you mean slurm?"),
         ("serial", {"kind": "rya"}, "kind=rya: did you mean ray?"),

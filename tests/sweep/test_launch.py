@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import signal
 
 import pytest
 import torch
+from hydra.types import RunMode
 from launched import Launch, config, contents, manifest, metrics, summary, train_alone, weights
 
 from dqn import run
+from dqn.sweep import launch as launcher
 
 RATES = ["optimizer.learning_rate=0.001", "optimizer.learning_rate=0.0003"]
 
@@ -97,6 +100,51 @@ def test_jobs_that_differ_in_more_than_traits_train_in_groups(launch, tmp_path, 
     assert [answer.return_value for answer in returned] == [
         summary(folder)["final_evaluation"]["mean_return"] for folder in folders
     ]
+
+
+def test_processes_share_a_group_and_change_nothing(launch, tmp_path, capfd):
+    jobs, words = [[f"seed={seed}"] for seed in range(9)], ["trainer.total_steps=100"]
+    launch(tmp_path / "shared", jobs, *words, "hydra.launcher.executor.num_workers=2")
+    titles = {line.split(":")[0] for line in capfd.readouterr().err.splitlines() if "/100" in line}
+    assert titles == {"cartpole, 4 jobs from 0", "cartpole, 5 jobs from 4"}
+    launch(tmp_path / "alone", jobs, *words, "hydra.launcher.executor.num_workers=1")
+    assert "cartpole, 9 jobs from 0" in capfd.readouterr().err
+    for seed in range(9):
+        assert_same_run(tmp_path / "shared" / f"{seed}-seed{seed}", tmp_path / "alone" / f"{seed}-seed{seed}")
+
+
+@pytest.mark.parametrize(
+    ("jobs", "words", "share"),
+    [
+        (20, [], 10),
+        (7, [], 7),  # less than four each
+        (20, ["trainer.threads=2"], 20),  # which are all the cores
+        (20, ["trainer.threads=null"], 10),
+        (9, ["hydra.launcher.executor.num_workers=8"], 5),
+        (20, ["hydra.launcher.executor.num_workers=1"], 20),
+    ],
+)
+def test_a_group_is_shared_by_as_many_processes_as_there_are_cores(jobs, words, share, make_config, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    first = make_config("experiment=cartpole", *(word for word in words if not word.startswith("hydra")))
+    num_workers = next((int(word.split("=")[1]) for word in words if word.startswith("hydra")), None)
+    group = launcher.Group(first, tuple(range(jobs)), None, None)
+    assert launcher._share(group, num_workers) == share
+    judged = launcher.Group(first, tuple(range(jobs)), lambda step, scores: {}, None)
+    assert launcher._share(judged, num_workers) == jobs
+
+
+def test_a_job_is_composed_once(config_loader):
+    loader, composed = copy.copy(config_loader), []
+    compose = loader.load_sweep_config
+    loader.load_sweep_config = lambda config, overrides: composed.append(overrides) or compose(config, overrides)
+    master = loader.load_configuration("config", ["hydra.sweep.dir=x"], run_mode=RunMode.MULTIRUN)
+    launcher.compose_once(loader)
+    first, second = (loader.load_sweep_config(master, ["seed=3"]) for _ in range(2))
+    assert composed == [["seed=3"]]
+    assert first == second
+    assert first is not second
+    assert loader.load_sweep_config(master, ["seed=4"]).seed == 4
 
 
 def test_a_member_that_diverges_touches_no_other(launch, tmp_path):

@@ -144,7 +144,7 @@ def test_a_complete_sweep_goes_on_with_more_trials(make_search):
     [
         ("optimizer.learning_rate=interval(1e-5,1)", "sweep.space.optimizer.learning_rate.high=1.0: was 0.1 when"),
         ("algorithm.discount=interval(0.9,1)", "sweep.space.algorithm.discount.type=float: was nothing when"),
-        ("trainer.total_steps=100000", "trainer.total_steps=100000: was 80000 when"),
+        ("trainer.total_steps=80000", "trainer.total_steps=80000: was 100000 when"),
         ("hydra.sweeper.seeds_per_trial=3", "hydra.sweeper.seeds_per_trial=3: was 2 when"),
         ("hydra/sweeper/sampler=random", "hydra.sweeper.sampler.kind=random: was tpe when"),
     ],

@@ -31,8 +31,8 @@ MISTAKES = {
         "trainer.total_steps=null: set this",
     ),
     "learning never starts": (
-        ["memory.warmup_steps=100000"],
-        "memory.warmup_steps=100000: the run ends at 80000 steps",
+        ["memory.warmup_steps=200000"],
+        "memory.warmup_steps=200000: the run ends at 100000 steps",
     ),
     "no batch to learn from": (
         ["memory.replacement=false", "memory.warmup_steps=10"],
