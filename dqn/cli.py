@@ -125,7 +125,7 @@ def _check_is_no_sweep(config: Any, hydra_config: Any) -> None:
         advice = "goes on with a sweep: give -m and hydra/launcher=population; one run goes on with resume=<its folder>"
         raise UserError("sweep.resume", resumed, advice)
     sweeper = hydra_config.runtime.choices["hydra/sweeper"]
-    if sweeper == "optuna" and hydra_config.mode == RunMode.RUN:
+    if sweeper != "basic" and hydra_config.mode == RunMode.RUN:
         raise UserError("hydra/sweeper", sweeper, "searches where -m is given")
 
 

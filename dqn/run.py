@@ -90,6 +90,7 @@ def resume(
 
     Raises:
         UserError: there is no such run, it has no whole checkpoint, or nothing is left to do.
+        ValueError: the checkpoints are not of the same step.
         TrainingError: training had to stop.
     """
     values, configs, states = [], [], []
@@ -102,6 +103,8 @@ def resume(
         configs.append(validate(Config, with_values(values[-1], changed_traits(state))))
         for damage in damages:
             say(f"{damage}; the one before is used")
+    if len({state["trainer"]["steps"] for state in states}) > 1:
+        raise ValueError("resume: the last checkpoints are not of the same step")
     trainer = build_trainer(configs)
     trainer.load_state_dict(members.join([state["trainer"] for state in states]))
     folder = RunFolder(paths[0])

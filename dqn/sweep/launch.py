@@ -180,22 +180,30 @@ def _prepare_population(jobs: Sequence[Job], first_number: int, breeder: Truncat
     """Take the jobs that are not over, and their breeder, back to the last step at which all of them were saved.
 
     Raises:
-        UserError: they are not those with which the sweep began, or there is no such step.
+        UserError: the jobs are not those with which the sweep began, or there is no such step.
     """
     if [job.number for job in jobs] != list(range(first_number, first_number + len(jobs))):
         raise UserError("sweep.resume", folder, "this sweep began with another space, seed or config")
-    waiting = [job for job in jobs if job.summary is None]
-    step = back_to_common_checkpoint(waiting)
-    if step is None and any(job.checkpoint_step > 0 for job in waiting):
+    _back_to_common_step([job for job in jobs if job.summary is None], breeder)
+
+
+def _back_to_common_step(jobs: Sequence[Job], breeder: TruncationBreeder) -> None:
+    """Take jobs that are not over, and their breeder, back to the last step at which all of them were saved.
+
+    Raises:
+        UserError: there is no such step.
+    """
+    step = back_to_common_checkpoint(jobs)
+    if step is None and any(job.checkpoint_step > 0 for job in jobs):
         problem = "there is no step at which all members were saved; a larger checkpoint.keep leaves one"
-        raise UserError("sweep.resume", folder, problem)
+        raise UserError("sweep.resume", jobs[0].folder.parent, problem)
     breeder.go_back_to(step or 0)
 
 
 def _groups(
     jobs: Sequence[Job], max_members: int, judge: Judge | None, breeder: TruncationBreeder | None
 ) -> list[Group]:
-    """Jobs that can be stacked together, those of the same checkpoint's step."""
+    """Jobs that can be stacked together."""
     from dqn.experiment import check_buildable, stacks
 
     configs = [validate(Config, job.values) for job in jobs]
@@ -203,12 +211,8 @@ def _groups(
     for numbers in differing_only_in_traits(configs):
         first = configs[numbers[0]]
         check_buildable(first)
-        by_step: dict[int, list[Job]] = {}
-        for number in numbers:
-            by_step.setdefault(jobs[number].checkpoint_step, []).append(jobs[number])
-        for alike in by_step.values():
-            for piece in pieces(alike, max_members if breeder or stacks(first) else 1):
-                groups.append(Group(first, tuple(piece), judge, breeder))
+        for piece in pieces(numbers, max_members if breeder or stacks(first) else 1):
+            groups.append(Group(first, tuple(jobs[number] for number in piece), judge, breeder))
     return groups
 
 
@@ -237,7 +241,26 @@ def _share(group: Group, num_workers: int | None) -> int:
 
 
 def train_group(group: Group) -> Summaries:
-    """Train the jobs of a group together, those that have been begun from their last checkpoint on."""
+    """Train the jobs of a group that are not over, those that have been begun from their last checkpoints on.
+
+    An executor may call it again after the process of the first call has died.
+    """
+    waiting = [job for job in group.jobs if job.summary is None]
+    if group.breeder is not None:
+        _back_to_common_step(waiting, group.breeder)
+    by_step: dict[int, list[Job]] = {}
+    for job in waiting:
+        by_step.setdefault(job.checkpoint_step, []).append(job)
+    summaries: Summaries = {}
+    for part in by_step.values():
+        summaries |= _train_together(replace(group, jobs=tuple(part)))
+        if any(summary["status"] == "interrupted" for summary in summaries.values()):
+            break
+    return summaries
+
+
+def _train_together(group: Group) -> Summaries:
+    """Train jobs as one population, on from their checkpoints, which are of the same step."""
     from dqn import run
     from dqn.observers.stack_progress import StackProgress
 

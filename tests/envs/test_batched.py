@@ -317,8 +317,8 @@ def test_the_config_chooses_the_backend_and_films_are_gymnasiums(make_config: An
         assert isinstance(drawn, GymnasiumEnvironment)
         drawn.reset([0] * drawn.num_envs)
         assert drawn.render().dtype == np.uint8
-        default = make_config("experiment=gridworld_dqn", env).env
-        assert isinstance(make_environment(default, 2, 1), GymnasiumEnvironment)
+        config = make_config("experiment=gridworld_dqn", env, "env.backend=gymnasium").env
+        assert isinstance(make_environment(config, 2, 1), GymnasiumEnvironment)
 
 
 def test_paths_are_drawn_whatever_the_backend(make_config: Any, tmp_path: Any, capsys: Any) -> None:

@@ -220,6 +220,38 @@ def test_a_sweep_that_was_stopped_goes_on_with_what_is_unfinished(how, error, ge
     assert sum(record["kind"] == "evaluation" for record in metrics(sweep / "2-seed0")) == 4
 
 
+def test_a_group_whose_process_has_died_goes_on_with_what_is_unfinished(launch, tmp_path, monkeypatch):
+    """Job 0 has diverged, job 2 has been pruned when the process dies at step 300 of 400."""
+    left = {}
+
+    class TriesTwice:
+        def run(self, work, groups):
+            for index, group in enumerate(groups):
+                try:
+                    result = work(group)
+                except SystemExit:
+                    left.update({path.name: contents(path) for path in tmp_path.iterdir() if path.is_dir()})
+                    result = work(group)
+                yield index, result
+
+    def judge(step, scores):
+        if step == 300 and not left:
+            raise SystemExit
+        return {2: "no hope"} if step == 100 and 2 in scores else {}
+
+    monkeypatch.setattr(launcher, "make_executor", lambda config: TriesTwice())
+    wild = ["seed=0", "optimizer.learning_rate=1e30", "optimizer.max_gradient_norm=null"]
+    jobs = [wild, ["seed=1", RATES[0]], ["seed=2", RATES[0]], ["seed=3", RATES[0]]]
+    launch(tmp_path, jobs, "algorithm/loss=mse", judge=judge)
+    folders = [tmp_path / f"{seed}-seed{seed}" for seed in range(4)]
+    assert [summary(folder)["status"] for folder in folders] == ["diverged", "completed", "pruned", "completed"]
+    for folder in (folders[0], folders[2]):
+        assert contents(folder) == left[folder.name]
+    for folder in (folders[1], folders[3]):
+        whole = [record for record in metrics(folder) if record["kind"] == "evaluation"]
+        assert [record["step"] for record in whole] == [100, 200, 300, 400]
+
+
 def before_step(records, step):
     return [record for record in records if record["step"] <= step]
 

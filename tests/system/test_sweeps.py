@@ -35,6 +35,10 @@ MISTAKES = {
         "resume=there: goes on with one run, without -m; sweep.resume=",
     ),
     "a sweep goes on without -m": ("sweep.resume=nowhere", "sweep.resume=nowhere: goes on with a sweep: give -m"),
+    "population-based training without -m": (
+        "hydra/sweeper=pbt",
+        "hydra/sweeper=pbt: searches where -m is given",
+    ),
     "a search without -m": ("hydra/sweeper=optuna sweep=cartpole", "hydra/sweeper=optuna: searches where -m is given"),
     "several values without -m": ("seed=0,1", "seed=0,1: several values are for a sweep, which needs -m; a list is"),
     "one value of the wrong type": (
