@@ -197,7 +197,8 @@ class Trainer:
         self._agent.start(frames)
         if self._plays:
             draws = self._exploration_draws.at(0), self._sampling_draws.at(0)
-            self._agent.prepare_to_play(*draws, *self._progress_tensors())
+            with self.sections("play"):  # of which what compiling takes is told apart
+                self._agent.prepare_to_play(*draws, *self._progress_tensors())
         self._started = True
 
     def _step(self) -> Iterator[Event]:

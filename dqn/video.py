@@ -42,7 +42,7 @@ class Film:
             fps=self._rate,
             codec="libx264",
             macro_block_size=2,
-            output_params=["-preset", "ultrafast", "-threads", "1"],
+            output_params=["-preset", "ultrafast", "-threads", "1"],  # other runs may be training meanwhile
         )
 
     def add(self, render: Callable[[], Array]) -> None:
@@ -54,9 +54,7 @@ class Film:
         frame = render()
         # The codec wants even sizes; repeating the last row or column changes nothing one sees.
         padding = [(0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)]
-        self._writer.append_data(
-            np.pad(frame, padding, mode="edge") if any(frame.shape[i] % 2 for i in (0, 1)) else frame
-        )
+        self._writer.append_data(np.pad(frame, padding, mode="edge"))
         if number % self._gif_every == 0 and len(self._gif_frames) < _GIF_MOST_FRAMES:
             self._gif_frames.append(frame.copy())
 

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
-from shell import ROOT, SHORT, environment
+from shell import SHORT, interrupted
 
 SMALL = [*SHORT, "network.hidden_sizes=[8]", "trainer.batch_size=8", "trainer.compile=never"]
 MISTAKES = {
@@ -81,19 +77,11 @@ def test_folders_in_which_no_sweep_can_begin_or_go_on(shell, tmp_path):
 def test_a_sweep_is_broken_off_and_goes_on(shell, tmp_path):
     words = [*SMALL, "-m", "seed=0,1", "trainer.batch_size=8,6", "hydra.launcher.max_members=2"]
     words += ["trainer.total_steps=2000", "evaluation.every_steps=1000", "checkpoint.every_steps=null"]
-    command = [sys.executable, str(ROOT / "scripts" / "train.py"), *words, "hydra.sweep.dir=sweep"]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
     second = tmp_path / "sweep" / "2-seed0" / "metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while not (second.exists() and second.stat().st_size > 0) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=120)
-    assert process.returncode == 130, stderr
-    *_, advice, last = stderr.splitlines()
-    assert (stdout, last) == ("", "interrupted")
+    done = interrupted([*words, "hydra.sweep.dir=sweep"], tmp_path, second)
+    assert done.returncode == 130, done.stderr
+    *_, advice, last = done.stderr.splitlines()
+    assert (done.stdout, last) == ("", "interrupted")
     assert advice == "to go on with the sweep, the same command with sweep.resume=sweep"
     assert statuses(tmp_path) == {
         "0-seed0": "completed", "1-seed1": "completed", "2-seed0": "interrupted", "3-seed1": "interrupted",

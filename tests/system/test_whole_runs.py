@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
-from shell import ROOT, SHORT, environment
+from shell import SHORT, interrupted
 
 
 def test_a_run_and_what_it_leaves(shell, tmp_path):
@@ -62,26 +58,16 @@ def test_the_saved_config_runs_again_to_the_same_bytes(shell, tmp_path):
 
 def test_interrupted_and_resumed(shell, tmp_path):
     words = [word for word in SHORT if not word.startswith(("trainer.total_steps", "checkpoint"))]
-    command = [
-        sys.executable,
-        str(ROOT / "scripts" / "train.py"),
-        *words,
+    words += [
         "trainer.total_steps=100000",
         "evaluation.stop.mean_return=null",  # else it depends on when the signal comes whether few episodes will do
         "hydra.run.dir=run",
     ]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
     metrics = tmp_path / "run" / "metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while not (metrics.exists() and metrics.stat().st_size > 0) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=120)
-    assert process.returncode == 130, stderr
-    assert "Traceback" not in stderr
-    assert "resume=run" in stdout
+    done = interrupted(words, tmp_path, metrics)
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "resume=run" in done.stdout
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["status"] == "interrupted"
     assert summary["export"]["files"].keys() == {"policy.safetensors"}

@@ -43,7 +43,8 @@ class PopulationLauncher(Launcher):
         from dqn.sweep.launch import compose_once, prepare
 
         prepare(config)
-        compose_once(hydra_context.config_loader)
+        if config.hydra.runtime.choices["hydra/sweeper"] == "basic":  # ours do not compose what they launch
+            compose_once(hydra_context.config_loader)
         self._context, self._config = hydra_context, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
