@@ -15,13 +15,16 @@ from torch import Tensor
 
 from dqn.compilation import Compiled, prepare_all
 from dqn.cuda_graphs import Captured
-from dqn.envs.base import Environment, StepTensors, TensorEnvironment
+from dqn.envs.base import Array, Environment, StepTensors, TensorEnvironment
 from dqn.envs.stack import pushed
 from dqn.exploration import Policy, Schedule
 from dqn.learner import Learner
 from dqn.memory.batch import Batch
 from dqn.memory.stream import Experience
 from dqn.memory.uniform import UniformMemory
+from dqn.transfer import to_device
+
+MOST_CALLS = 16  # of `Agent.play` in a row; more would gain nothing that can be measured
 
 
 class Averages:
@@ -62,10 +65,6 @@ class Plan:
     terminal_reward: Tensor  # (M, 1) float32, NaN where the game's own reward counts
     truncation_is_terminal: bool
 
-    def rate(self, steps: Tensor, episodes: Tensor) -> Tensor:
-        """The learning rates after so many agent steps and episodes, (M,) each -> (M,) float64."""
-        return self.learning_rate * self.learning_rate_schedule(steps, episodes)
-
 
 class Agent:
     """M members with E environments each.
@@ -85,11 +84,16 @@ class Agent:
         shape = (members, num_envs, *spec.observation_shape)
         self.observations = torch.zeros(shape, dtype=getattr(torch, spec.frame_dtype), device=self._device)
         self.averages = Averages(members, self._device)
+        # Agent steps taken and episodes ended by each member, (M,), of which schedules make exploration and rates.
+        self.steps, self.episodes = (torch.zeros(members, dtype=torch.int64, device=self._device) for _ in range(2))
+        self._outcomes = torch.zeros((MOST_CALLS, 3, members, num_envs), dtype=torch.float64, device=self._device)
+        self._row = torch.zeros(1, dtype=torch.int64, device=self._device)  # of the outcomes, for the next call
+        self._calls = 0  # the same, known without asking the device
         self._act: Callable[..., Tensor] = self._choose
         self._store: Callable[..., None] = self._take_in
         self._learn: Callable[..., None] = self._learn_often
         self._learn_once: Callable[..., None] = self._sample_and_update
-        self._play: Callable[..., Tensor] = self._act_and_store
+        self._play: Callable[..., None] = self._act_and_store
 
     def compile(self) -> None:
         """Act, store and learn in compiled form from now on; results differ by rounding only."""
@@ -98,8 +102,8 @@ class Agent:
         if self._memory.is_traceable:
             self._store = Compiled(self._take_in, "storing")
         if self._spec.is_image or not self._memory.is_traceable:  # PyTorch's own kernels gather frames faster
-            update = Compiled(lambda *tensors: self._update(Batch(*tensors[:5]), *tensors[5:]), "learning")
-            self._learn_once = lambda draws, *progress: update(*self._memory.sample(draws), *progress)
+            update = Compiled(lambda *batch: self._update(Batch(*batch)), "learning")
+            self._learn_once = lambda draws: update(*self._memory.sample(draws))
         else:
             self._learn_once = Compiled(self._sample_and_update, "learning")
 
@@ -109,21 +113,27 @@ class Agent:
         self._act, self._store, self._play = (Captured(function) for function in functions)
         # All updates of a step call are one launch; how many they are may vary from call to call.
         by_number: defaultdict[int, Captured] = defaultdict(lambda: Captured(self._learn_often))
-        self._learn = lambda draws, *progress: by_number[len(draws)](draws, *progress)
+        self._learn = lambda draws: by_number[len(draws)](torch.stack(list(draws)))
 
-    def prepare_to_play(self, draws: Tensor, sampling_draws: Tensor, *progress: Tensor) -> None:
+    def prepare_to_play(self, draws: Tensor, sampling_draws: Tensor) -> None:
         """Have `play` and `learn` ready before their first calls, with arguments like these (one update's draws)."""
         functions = (self._play, draws), (self._learn_once, sampling_draws)
-        prepare_all([(function, (of, *progress)) for function, of in functions if isinstance(function, Compiled)])
+        prepare_all([(function, (of,)) for function, of in functions if isinstance(function, Compiled)])
 
     def start(self, frames: Tensor) -> None:
         """Episodes begin with frames (M, E, *frame), which the memory has already."""
         everywhere = torch.ones(frames.shape[:2], dtype=torch.bool, device=self._device)
         self.observations.copy_(pushed(self.observations, frames, everywhere))
 
-    def act(self, draws: Tensor, steps: Tensor, episodes: Tensor) -> Tensor:
-        """Choose actions (M, E) int64 by uniforms (M, E, 2) after so many agent steps and episodes, (M,) each."""
-        actions: Tensor = self._act(draws, steps, episodes)
+    def set_progress(self, progress: Array) -> None:
+        """How far the members are: agent steps and episodes, (2, M) int64."""
+        steps, episodes = to_device(progress, self._device)
+        self.steps.copy_(steps)
+        self.episodes.copy_(episodes)
+
+    def act(self, draws: Tensor) -> Tensor:
+        """Choose actions (M, E) int64 by uniforms (M, E, 2)."""
+        actions: Tensor = self._act(draws)
         return actions
 
     def store(
@@ -137,28 +147,48 @@ class Agent:
         """Whether the environments are stepped here, by `play`."""
         return self._environment is not None
 
-    def play(self, draws: Tensor, steps: Tensor, episodes: Tensor) -> Tensor:
-        """Choose actions as `act` does, take them, and store what comes of them.
+    def play(self, draws: Tensor) -> None:
+        """Choose actions as `act` does, take them, store what comes of them, and count it as progress.
 
-        Returns:
-            (3, M, E) float64: the game's own rewards, whether the call was an autoreset, whether the episode is over.
+        After `MOST_CALLS` calls at most `take_outcomes` tells what came of them. Until then the device need not be
+        waited for.
         """
         assert self._environment is not None
         self._environment.prepare(1)
-        outcome: Tensor = self._play(draws, steps, episodes)
-        return outcome
+        self._play(draws)
+        self._calls += 1
 
-    def learn(self, draws: Tensor, steps: Tensor, episodes: Tensor) -> None:
-        """Update K times, on batches chosen by uniforms (K, M, B)."""
-        self._learn(draws, steps, episodes)
+    def take_outcomes(self) -> Array:
+        """What came of the N calls of `play` since the last time; it lasts until the next of them.
 
-    def learn_some(self, draws: Tensor, steps: Tensor, episodes: Tensor, active: Tensor) -> None:
+        Returns:
+            (N, 3, M, E) float64: the game's own rewards, whether the call was an autoreset, whether the episode is
+            over.
+        """
+        outcomes = self._outcomes[: self._calls].cpu().numpy()
+        self._row.zero_()
+        self._calls = 0
+        return outcomes
+
+    def learn(self, draws: Sequence[Tensor]) -> None:
+        """Update once for each of `draws`, on batches chosen by its uniforms (M, B)."""
+        self._learn(draws)
+
+    def learn_some(self, draws: Tensor, active: Tensor) -> None:
         """Update the members that are active (M,) bool once, on batches chosen by uniforms (M, B)."""
-        self._update(self._memory.sample(draws), steps, episodes, active)
+        self._update(self._memory.sample(draws), active)
 
-    def _choose(self, draws: Tensor, steps: Tensor, episodes: Tensor) -> Tensor:
+    def exploration_levels(self) -> Tensor:
+        """What the policy explores with now, (M,)."""
+        return self._plan.exploration(self.steps, self.episodes)
+
+    def learning_rates(self) -> Tensor:
+        """What an update would learn with now, (M,) float64."""
+        return self._plan.learning_rate * self._plan.learning_rate_schedule(self.steps, self.episodes)
+
+    def _choose(self, draws: Tensor) -> Tensor:
         q = self._learner.q_values(self.observations)
-        return self._plan.policy(q, draws, self._plan.exploration(steps, episodes))
+        return self._plan.policy(q, draws, self.exploration_levels())
 
     def _take_in(
         self, actions: Tensor, frames: Tensor, rewards: Tensor, terminated: Tensor, ended: Tensor, was_reset: Tensor
@@ -171,23 +201,26 @@ class Agent:
         self._memory.add(Experience(*(tensor.to(self._memory.device) for tensor in experience)))
         self.observations.copy_(pushed(self.observations, frames, was_reset))
 
-    def _act_and_store(self, draws: Tensor, steps: Tensor, episodes: Tensor) -> Tensor:
+    def _act_and_store(self, draws: Tensor) -> None:
         assert self._environment is not None
-        actions = self._choose(draws, steps, episodes)
+        actions = self._choose(draws)
         result = self._environment.step_tensors(actions.flatten())
         result = StepTensors(*(tensor.view(*actions.shape, *tensor.shape[1:]) for tensor in result))
         self._take_in(actions, result.frames, result.rewards, result.terminated, result.ended, result.was_reset)
-        outcome = result.raw_rewards, result.was_reset, result.ended
-        return torch.stack([tensor.to(torch.float64) for tensor in outcome])
+        outcome = torch.stack([t.to(torch.float64) for t in (result.raw_rewards, result.was_reset, result.ended)])
+        self._outcomes.index_copy_(0, self._row, outcome.unsqueeze(0))
+        self._row += 1
+        self.steps += actions.shape[1]
+        self.episodes += result.ended.sum(1)
 
-    def _learn_often(self, draws: Tensor, steps: Tensor, episodes: Tensor) -> None:
+    def _learn_often(self, draws: Sequence[Tensor]) -> None:
         for one in draws:
-            self._learn_once(one, steps, episodes)
+            self._learn_once(one)
 
-    def _sample_and_update(self, draws: Tensor, steps: Tensor, episodes: Tensor) -> None:
-        self._update(self._memory.sample(draws), steps, episodes)
+    def _sample_and_update(self, draws: Tensor) -> None:
+        self._update(self._memory.sample(draws))
 
-    def _update(self, batch: Batch, steps: Tensor, episodes: Tensor, active: Tensor | None = None) -> None:
+    def _update(self, batch: Batch, active: Tensor | None = None) -> None:
         batch = Batch(*(tensor.to(self._device) for tensor in batch))
-        rate = self._plan.rate(steps, episodes).to(torch.float32)
+        rate = self.learning_rates().to(torch.float32)
         self.averages.add(self._learner.update(batch, rate, active), active)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -38,10 +39,8 @@ def evaluate_network(
     config: Config, network: nn.Module, device: torch.device, interrupted: Callable[[], bool]
 ) -> dict[str, Any]:
     """Play `evaluation.final_episodes` fresh episodes; returns statistics of the returns."""
-    num_envs = min(config.evaluation.num_envs, config.evaluation.final_episodes)
-    environment = make_evaluation_environment(config, 1, num_envs)
-    try:
-        played = play(
+    with closing(make_evaluation_environment(config, 1, config.evaluation.final_episodes)) as environment:
+        (played,) = play(
             environment,
             q_function_of(network, device),
             [config.seed],
@@ -50,9 +49,7 @@ def evaluate_network(
             "final evaluation",
             device,
             interrupted=interrupted,
-        )[0]
-    finally:
-        environment.close()
+        )
     return describe(played, config.exploration.evaluation_epsilon)
 
 
@@ -72,9 +69,10 @@ def film_network(
     """Film one episode; returns the files' paths relative to the run's folder."""
     from dqn.video import Film
 
-    environment = make_evaluation_environment(config, 1, 1, render=True)
-    film = Film(folder, "final", environment.spec.render_fps)
-    try:
+    with (
+        closing(make_evaluation_environment(config, 1, 1, render=True)) as environment,
+        Film(folder, "final", environment.spec.render_fps) as film,
+    ):
         play(
             environment,
             q_function_of(network, device),
@@ -86,18 +84,14 @@ def film_network(
             on_step=lambda: film.add(environment.render),
             interrupted=interrupted,
         )
-    finally:
-        environment.close()
-        paths = film.close()
-    return [str(path.relative_to(folder.parent)) for path in paths]
+    return [str(path.relative_to(folder.parent)) for path in film.paths]
 
 
 def export_network(config: Config, network: nn.Module, folder: Path, chosen: dict[str, Any]) -> dict[str, Any]:
     """Export a network and check every file on real observations; see `dqn.export.export_policy`."""
     from dqn.export import export_policy
 
-    environment = make_evaluation_environment(config, 1, 8 if config.evaluation.num_envs > 1 else 1)
-    try:
+    with closing(make_evaluation_environment(config, 1, episodes=8)) as environment:
         observations = real_observations(environment, config.seed, _EXPORT_OBSERVATIONS)
         return export_policy(
             network.cpu(),
@@ -107,8 +101,6 @@ def export_network(config: Config, network: nn.Module, folder: Path, chosen: dic
             config.export.formats,
             {"run": config.name, "seed": config.seed, **chosen},
         )
-    finally:
-        environment.close()
 
 
 def real_observations(environment: Environment, seed: int, count: int) -> Array:

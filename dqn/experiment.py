@@ -121,9 +121,8 @@ def build_trainer(
         traits.discount.device,
         compressed=first.memory.compression == "lz4",
     )
-    evaluation_envs = min(first.evaluation.num_envs, first.evaluation.episodes)
     evaluator = Evaluator(
-        make_environment=lambda: make_evaluation_environment(first, len(configs), evaluation_envs),
+        make_environment=lambda: make_evaluation_environment(first, len(configs), first.evaluation.episodes),
         seeds=traits.seeds,
         episodes=first.evaluation.episodes,
         epsilon=first.exploration.evaluation_epsilon,
@@ -256,10 +255,10 @@ def evaluation_env_config(config: Config) -> EnvConfig:
 
 
 def make_evaluation_environment(
-    config: Config, members: int, num_envs: int, render: bool = False, draws_path: bool = False
+    config: Config, members: int, episodes: int, render: bool = False, draws_path: bool = False
 ) -> Environment:
-    """Environments for evaluations, `num_envs` for each member; see `make_environment`."""
-    env_config = replace(evaluation_env_config(config), num_envs=num_envs)
+    """Environments for evaluations of so many episodes, never more of them for a member; see `make_environment`."""
+    env_config = replace(evaluation_env_config(config), num_envs=min(config.evaluation.num_envs, episodes))
     return make_environment(env_config, members, config.trainer.threads or default_threads(), render, draws_path)
 
 

@@ -13,7 +13,6 @@ from dqn import checkpoint
 from dqn.compose import with_values
 from dqn.conclusion import evaluate_network, export_network, film_network
 from dqn.config import Config
-from dqn.errors import UserError
 from dqn.events import End, Evaluation, Event
 from dqn.files import write_json
 from dqn.interruption import PlayInterruptedError
@@ -139,7 +138,9 @@ class Member:
         """Film the network; a film that cannot be made costs nothing but itself."""
         try:
             return film_network(self.config, network, self.folder.videos, device, interrupted)
-        except UserError as error:
+        except PlayInterruptedError:
+            raise
+        except Exception as error:
             say(f"no film: {error}")
             return None
 

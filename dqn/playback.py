@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -77,14 +80,11 @@ def evaluate_run(options: EvaluateOptions) -> None:
     config = folder.load_config()
     epsilon = config.exploration.evaluation_epsilon if options.epsilon is None else options.epsilon
     torch.set_num_threads(config.trainer.threads or torch.get_num_threads())
-    environment = make_evaluation_environment(config, 1, min(config.evaluation.num_envs, options.episodes))
-    try:
+    with closing(make_evaluation_environment(config, 1, options.episodes)) as environment:
         q_function, chosen = _chosen_policy(folder, config, environment, options.policy)
         purpose = f"evaluate {options.seed}"
         cpu = torch.device("cpu")
-        played = play(environment, q_function, [config.seed], options.episodes, epsilon, purpose, cpu)[0]
-    finally:
-        environment.close()
+        (played,) = play(environment, q_function, [config.seed], options.episodes, epsilon, purpose, cpu)
     result = {"policy": options.policy, **chosen, "seed": options.seed, **describe(played, epsilon)}
     with disk_errors_explained(folder):
         if options.video or options.show:
@@ -171,25 +171,25 @@ def _perform(
     """Play one episode before the camera, on the screen or both; returns the films' paths within the folder."""
     from dqn.screen import Screen
 
-    environment = make_evaluation_environment(config, 1, 1, render=True)
-    film = Film(folder.videos, f"evaluation-seed{options.seed}", environment.spec.render_fps) if options.video else None
-    screen = Screen(environment.spec.render_fps, config.name) if options.show else None
+    with ExitStack() as stack:
+        environment = stack.enter_context(closing(make_evaluation_environment(config, 1, 1, render=True)))
+        rate = environment.spec.render_fps
+        watchers: list[Callable[[], None]] = []
+        film: Film | None = None
+        if options.video:
+            film = stack.enter_context(Film(folder.videos, f"evaluation-seed{options.seed}", rate))
+            watchers.append(partial(film.add, environment.render))
+        if options.show:
+            screen = stack.enter_context(closing(Screen(rate, config.name)))
+            watchers.append(lambda: screen.show(environment.render()))
 
-    def on_step() -> None:
-        if film:
-            film.add(environment.render)
-        if screen:
-            screen.show(environment.render())
+        def on_step() -> None:
+            for watch in watchers:
+                watch()
 
-    try:
         cpu = torch.device("cpu")
         play(environment, q_function, [config.seed], 1, epsilon, f"film {options.seed}", cpu, on_step=on_step)
-    finally:
-        environment.close()
-        if screen:
-            screen.close()
-        paths = film.close() if film else []
-    return [str(path.relative_to(folder.path)) for path in paths]
+    return [str(path.relative_to(folder.path)) for path in film.paths] if film else []
 
 
 def _print(result: dict[str, Any], folder: RunFolder) -> None:
@@ -214,9 +214,8 @@ def _draw_path(folder: RunFolder, config: Config, q_function: QFunction) -> None
     """Where the environment is a map, the greedy path on it: in the terminal and as path.png."""
     from PIL import Image
 
-    environment = make_evaluation_environment(config, 1, 1, draws_path=True)
     drawings: list[Any] = []
-    try:
+    with closing(make_evaluation_environment(config, 1, 1, draws_path=True)) as environment:
         if environment.path_drawing() is None:
             return
         play(
@@ -229,8 +228,6 @@ def _draw_path(folder: RunFolder, config: Config, q_function: QFunction) -> None
             device=torch.device("cpu"),
             on_step=lambda: drawings.append(environment.path_drawing()),
         )
-    finally:
-        environment.close()
     text, picture = drawings[-1]
     Console().print(text, highlight=False, markup=False)
     Image.fromarray(picture).save(folder.path / "path.png")

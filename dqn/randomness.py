@@ -39,7 +39,7 @@ class Stream:
     def __init__(self, seeds: Sequence[int], purpose: str, shape: tuple[int, ...], device: torch.device) -> None:
         self._seeds, self._purpose, self._shape, self._device = tuple(seeds), purpose, shape, device
         self._block_index = -1
-        self._block = torch.empty(0)
+        self._block: Sequence[Tensor] = ()
 
     def at(self, index: int) -> Tensor:
         """The numbers at `index`: (M, *shape) float64, since float32 has too few values to pick among millions."""
@@ -52,6 +52,6 @@ class Stream:
                 )
                 for seed in self._seeds
             ]
-            self._block = torch.from_numpy(np.stack(draws, axis=1)).to(self._device)
+            self._block = torch.from_numpy(np.stack(draws, axis=1)).to(self._device).unbind()
             self._block_index = block_index
         return self._block[offset]

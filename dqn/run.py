@@ -109,9 +109,8 @@ def resume(
     trainer.load_state_dict(members.join([state["trainer"] for state in states]))
     folder = RunFolder(paths[0])
     if trainer.is_over and folder.is_concluded:
-        raise UserError(
-            "resume", folder, f"is complete after {trainer.steps:,} steps; to go on, give a larger trainer.total_steps"
-        )
+        advice = "to go on, give a larger trainer.total_steps; one that has converged ends where it did"
+        raise UserError("resume", folder, f"is complete after {trainer.steps:,} steps; {advice}")
     with disk_errors_explained(folder):
         together = _members(configs, values, paths, trainer, watcher is None)
         for member, state, one in zip(together, states, values, strict=True):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dqn import members
-from dqn.agent import Agent
+from dqn.agent import MOST_CALLS, Agent
 from dqn.config import StopConfig, TrainerConfig
 from dqn.convergence import Convergence, ValueProbe
 from dqn.envs.base import Array, Environment
@@ -109,7 +109,7 @@ class Trainer:
 
         shape = (self.members, self.num_envs)
         self.steps = 0
-        # Progress of the members, (2, M): agent steps and episodes, as numbers here and as tensors for the agent.
+        # Progress of the members, (2, M): agent steps and episodes, which the agent must be told.
         self._progress = np.zeros((2, self.members), dtype=np.int64)
         self.episodes = self._progress[1]
         self.updates = np.zeros(self.members, dtype=np.int64)
@@ -148,12 +148,14 @@ class Trainer:
     def run(self) -> Iterator[Event]:
         """Train until most members are done, and the others would be faster without them; see `dqn.events`."""
         self._start()
+        yield from self._end_what_is_over()
         while not self._gone.all():
             before, stop_at = self.steps, self.periods.next_stop(self.steps)
             if self.settings.total_steps is not None:
                 stop_at = min(stop_at, self.settings.total_steps)
             while self.steps < stop_at and not self.interrupted and not self.finished.all():
-                yield from self._step()
+                calls = self._foreseeable_calls(stop_at)
+                yield from self._stretch(calls) if calls > 0 else self._step()
             yield from self._end_diverged(before)
             if self.interrupted and not self._gone.all():
                 yield Pause(-1, self.steps)
@@ -198,8 +200,49 @@ class Trainer:
         if self._plays:
             draws = self._exploration_draws.at(0), self._sampling_draws.at(0)
             with self.sections("play"):  # of which what compiling takes is told apart
-                self._agent.prepare_to_play(*draws, *self._progress_tensors())
+                self._agent.prepare_to_play(*draws)
         self._started = True
+
+    def _foreseeable_calls(self, stop_at: int) -> int:
+        """How many step calls can be made before anybody must look at what they bring."""
+        settings = self.settings
+        if not self._plays or settings.learn_every_steps is None or settings.total_episodes is not None:
+            return 0
+        if self.parts.memory.may_run_empty:
+            return 0
+        until, soon = stop_at, self.steps + self.num_envs
+        learn_from = self._learn_from[~self.finished]
+        if soon < learn_from.min():
+            until = min(until, int(learn_from.min()) - self.num_envs)
+        elif soon < learn_from.max():  # some members learn already
+            return 0
+        return min(math.ceil((until - self.steps) / self.num_envs), MOST_CALLS)
+
+    def _stretch(self, calls: int) -> Iterator[Event]:
+        """Several step calls, each with its learning, given out without waiting for what they bring."""
+        agent, timed, started = self._agent, self.sections, self.steps
+        learns = self.steps + self.num_envs >= self._learn_from[~self.finished].max()
+        made = 0
+        agent.set_progress(self._progress)
+        for _ in range(calls):
+            before, call = self.steps, self.steps // self.num_envs
+            with timed("play"):
+                agent.play(self._exploration_draws.at(call))
+            self.steps += self.num_envs
+            updates = self._updates_in(before) if learns else 0
+            if updates > 0:
+                with timed("learn"):
+                    agent.learn(self._sampling_draws_of(call, updates))
+            made += updates
+            with timed("target"):
+                self.parts.learner.update_target(before, self.steps)
+        self.updates[~self.finished] += made
+        self._progress[0] = self.steps
+        with timed("play"):
+            outcomes = agent.take_outcomes()
+        rewards, was_reset, ended = outcomes[:, 0], outcomes[:, 1] != 0, outcomes[:, 2] != 0
+        for k in range(calls):
+            yield from self._take_in(started + (k + 1) * self.num_envs, rewards[k], was_reset[k], ended[k])
 
     def _step(self) -> Iterator[Event]:
         """One step call of all environments, and the learning that is then due."""
@@ -207,17 +250,15 @@ class Trainer:
         call = before // self.num_envs
         if self._plays:
             with timed("play"):
-                outcome = self._agent.play(self._exploration_draws.at(call), *self._progress_tensors())
-                rewards, *flags = outcome.cpu().numpy()
+                self._agent.set_progress(self._progress)
+                self._agent.play(self._exploration_draws.at(call))
+                rewards, *flags = self._agent.take_outcomes()[0]
                 was_reset, ended = (flag != 0 for flag in flags)
         else:
             rewards, was_reset, ended = self._play(call)
         self.steps += self.num_envs
         self._progress[0] = self.steps
-        self._returns += rewards
-        self._lengths += ~was_reset
-        if ended.any():
-            yield from self._end_episodes(ended)
+        yield from self._take_in(self.steps, rewards, was_reset, ended)
         if self.settings.learn_while_stepping:
             with timed("act"):
                 self._ahead = self._choose(call + 1)
@@ -227,8 +268,8 @@ class Trainer:
         with timed("target"):
             parts.learner.update_target(before, self.steps)
         if self.settings.total_episodes is not None:
-            done = ~self.finished & (self.episodes >= self.settings.total_episodes)
-            self._finish(done, "completed", f"{self.settings.total_episodes:,} episodes")
+            for m in np.flatnonzero(~self.finished & ended.any(1)).tolist():
+                self._finish_if_over(m)
 
     def _play(self, call: int) -> tuple[Array, Array, Array]:
         """Act, step and store; the same as `Agent.play` for environments that are no functions of tensors."""
@@ -247,43 +288,55 @@ class Trainer:
 
     def _choose(self, call: int) -> tuple[Tensor, HostCopy]:
         """The actions (M, E) of a step call, and their copy for the environments."""
-        actions = self._agent.act(self._exploration_draws.at(call), *self._progress_tensors())
+        self._agent.set_progress(self._progress)
+        actions = self._agent.act(self._exploration_draws.at(call))
         return actions, HostCopy(actions)
 
     def _learning_due(self, before: int, ended: Array) -> Array | None:
-        """How often each member learns now, (M,); None if none does."""
+        """How many updates each member makes now, (M,); None if none makes any."""
         if self.settings.learn_every_steps is None:
-            times = ended.sum(1)
+            times = ended.sum(1) * self.settings.updates_per_learn
         else:
-            crossed = _crossed(self.settings.learn_every_steps, before, self.steps)
-            if crossed == 0:
+            updates = self._updates_in(before)
+            if updates == 0:
                 return None
-            times = np.full(self.members, crossed)
+            times = np.full(self.members, updates)
         times[self.finished | (self.steps < self._learn_from)] = 0
         if self.parts.memory.may_run_empty:
             times[(self.parts.memory.size == 0).cpu().numpy()] = 0
         return times if times.any() else None
 
-    def _end_episodes(self, ended: Array) -> Iterator[Event]:
+    def _updates_in(self, steps_before: int) -> int:
+        """How many updates are due for the agent steps from `steps_before` on."""
+        return _crossed(self.settings.learn_every_steps, steps_before, self.steps) * self.settings.updates_per_learn
+
+    def _take_in(self, step: int, rewards: Array, was_reset: Array, ended: Array) -> Iterator[Event]:
+        """What the step call that reached agent step `step` has brought, (M, E) each."""
+        self._returns += rewards
+        self._lengths += ~was_reset
         for m, e in zip(*np.nonzero(ended), strict=True):
             if not self.finished[m]:
                 self.episodes[m] += 1
-                yield Episode(int(m), self.steps, float(self._returns[m, e]), int(self._lengths[m, e]))
+                yield Episode(int(m), step, float(self._returns[m, e]), int(self._lengths[m, e]))
             self._returns[m, e], self._lengths[m, e] = 0.0, 0
 
-    def _learn(self, times: Array, call: int) -> None:
-        """Let each member learn as often as `times` (M,) says."""
-        counts = times * self.settings.updates_per_learn
+    def _learn(self, counts: Array, call: int) -> None:
+        """Let each member make as many updates as `counts` (M,) says."""
         self.updates += counts
         counts[self._gone] = counts.max()  # nobody looks at them any more, and all at once is faster than all but some
-        progress, first = self._progress_tensors(), call * self._updates_per_call
-        draws = torch.stack([self._sampling_draws.at(first + k) for k in range(int(counts.max()))])
+        draws = self._sampling_draws_of(call, int(counts.max()))
+        self._agent.set_progress(self._progress)
         with self.sections("learn"):
             if counts.min() == counts.max():
-                self._agent.learn(draws, *progress)
+                self._agent.learn(draws)
             else:
                 for k, one in enumerate(draws):
-                    self._agent.learn_some(one, *progress, active=to_device(counts > k, self.device))
+                    self._agent.learn_some(one, active=to_device(counts > k, self.device))
+
+    def _sampling_draws_of(self, call: int, updates: int) -> list[Tensor]:
+        """The draws (M, B) of each of the updates after a step call."""
+        first = call * self._updates_per_call
+        return [self._sampling_draws.at(first + k) for k in range(updates)]
 
     def _would_shrink(self) -> bool:
         """Whether most members have been gone for so long that those who remain had better go on alone.
@@ -306,10 +359,18 @@ class Trainer:
 
     @property
     def is_over(self) -> bool:
-        """Whether the configured length has been reached by every member."""
-        steps, episodes = self.settings.total_steps, self.settings.total_episodes
-        enough_episodes = episodes is not None and bool((self.episodes >= episodes).all())
-        return (steps is not None and self.steps >= steps) or enough_episodes
+        """Whether every member has reached the configured length or has converged."""
+        total_steps = self.settings.total_steps
+        enough = total_steps is not None and self.steps >= total_steps
+        return enough or all(self._ending(m) for m in range(self.members))
+
+    def _ending(self, m: int) -> tuple[str, str] | None:
+        """Status and reason of a member that has made its episodes or has converged."""
+        total = self.settings.total_episodes
+        if total is not None and self.episodes[m] >= total:
+            return "completed", f"{total:,} episodes"
+        reason = self._convergence.reason(int(self._in_a_row[m]))
+        return None if reason is None else ("converged", reason)
 
     def close(self) -> None:
         """Close all environments."""
@@ -320,9 +381,9 @@ class Trainer:
 
     def _report_learning(self) -> Iterator[Event]:
         counts, means = self._averages.take()
-        plan, progress = self.parts.traits.plan, self._progress_tensors()
-        level, rate = plan.exploration(*progress).tolist(), plan.rate(*progress).tolist()
-        name = plan.policy.level_name
+        self._agent.set_progress(self._progress)
+        level, rate = self._agent.exploration_levels().tolist(), self._agent.learning_rates().tolist()
+        name = self.parts.traits.plan.policy.level_name
         for m in self.remaining:
             loss, mean_q, td_error, gradient_norm = means[m] if counts[m] else [None] * 4
             yield Learning(
@@ -369,9 +430,7 @@ class Trainer:
                 is_best=is_best,
             )
             self._in_a_row[m] = self._in_a_row[m] + 1 if self._convergence.meets(games[m], change) else 0
-            reason = self._convergence.reason(int(self._in_a_row[m]))
-            if reason and not self.finished[m]:
-                self._finish(np.arange(self.members) == m, "converged", reason)
+            self._finish_if_over(m)
         for m, reason in (self.judge(self.steps, scores) if self.judge else {}).items():
             if not self.finished[m]:
                 self._finish(np.arange(self.members) == m, "pruned", reason)
@@ -410,6 +469,18 @@ class Trainer:
         for m in np.nonzero(members)[0].tolist():
             self._endings[m] = (status, reason)
 
+    def _finish_if_over(self, m: int) -> None:
+        """Finish a member that has made its episodes or has converged."""
+        ending = self._ending(m)
+        if ending is not None and not self.finished[m]:
+            self._finish(np.arange(self.members) == m, *ending)
+
+    def _end_what_is_over(self) -> Iterator[Event]:
+        """After a resume: end at once what had come to its end when the run was stopped."""
+        for m in range(self.members):
+            self._finish_if_over(m)
+        yield from self._end_finished()
+
     def _end_finished(self, only: int | None = None) -> Iterator[Event]:
         for m in np.nonzero(self.finished & ~self._gone)[0].tolist():
             if only is None or m == only:
@@ -417,11 +488,6 @@ class Trainer:
                 yield End(m, self.steps, *self._endings[m])
 
     # --- small things ---
-
-    def _progress_tensors(self) -> tuple[Tensor, Tensor]:
-        """Agent steps taken and episodes ended, (M,) each."""
-        steps, episodes = to_device(self._progress, self.device)
-        return steps, episodes
 
     def _to_device(self, array: Array) -> Tensor:
         """(M * E, ...) from an environment -> (M, E, ...)."""

@@ -20,6 +20,8 @@ _GIF_WIDTH = 320  # at most
 class Film:
     """Takes frames one by one, since a long episode's would fill the memory, and writes <name>.mp4 and <name>.gif.
 
+    A context manager; the films are there after it, and none of an episode that was broken off.
+
     Args:
         folder: made if it is not there.
         name: of the files, without suffix.
@@ -32,6 +34,7 @@ class Film:
 
         folder.mkdir(parents=True, exist_ok=True)
         self._mp4, self._gif = folder / f"{name}.mp4", folder / f"{name}.gif"
+        self.paths = [self._mp4, self._gif]
         self._every = math.ceil(frames_per_second / _MOST_FRAMES_PER_SECOND)
         self._rate = frames_per_second / self._every
         self._gif_every = max(1, round(self._rate / _GIF_FRAMES_PER_SECOND))
@@ -58,11 +61,19 @@ class Film:
         if number % self._gif_every == 0 and len(self._gif_frames) < _GIF_MOST_FRAMES:
             self._gif_frames.append(frame.copy())
 
-    def close(self) -> list[Path]:
-        """Finish the files; returns their paths."""
+    def __enter__(self) -> Film:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        self._writer.close()
+        if error is None:
+            self._write_gif()
+        else:
+            self._mp4.unlink(missing_ok=True)
+
+    def _write_gif(self) -> None:
         from PIL import Image
 
-        self._writer.close()
         pictures = [Image.fromarray(frame) for frame in self._gif_frames]
         if pictures[0].width > _GIF_WIDTH:
             factor = math.ceil(pictures[0].width / _GIF_WIDTH)
@@ -72,4 +83,3 @@ class Film:
         first, *others = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
         milliseconds = round(1000 * self._gif_every / self._rate)
         first.save(self._gif, save_all=True, append_images=others, duration=milliseconds, loop=0)
-        return [self._mp4, self._gif]

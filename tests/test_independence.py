@@ -38,13 +38,13 @@ def trained(config, numbers):
     agent, draws = trainer._agent, []
     learn = agent.learn
 
-    def recorded(uniforms, *rest):
-        draws.append(uniforms.clone())
-        learn(uniforms, *rest)
+    def recorded(of_updates):
+        draws.extend(draw.clone() for draw in of_updates)
+        learn(of_updates)
 
     agent.learn = recorded
     list(trainer.run())
-    return trainer, torch.cat(draws)
+    return trainer, torch.stack(draws)
 
 
 @pytest.mark.parametrize("backend", ["gymnasium", "torch"])

@@ -202,10 +202,10 @@ def test_several_updates_of_a_step_call_use_one_draw_each(make_config):
     trainer, other = build_trainer([make_config(*shared)]), build_trainer([make_config(*shared)])
     learn, seen = other._agent.learn, []
 
-    def one_by_one(draws, *progress):
+    def one_by_one(draws):
         seen.append(len(draws))
         for draw in draws:
-            learn(draw.unsqueeze(0), *progress)
+            learn([draw])
 
     other._agent.learn = one_by_one
     assert run(trainer) == run(other)
@@ -226,10 +226,10 @@ def test_learning_waits_for_warmup_and_then_happens_every_so_many_steps(make_con
     )
     trainer = build_trainer([config])
     seen = []
-    learn = trainer._learn
-    trainer._learn = lambda times, call: (seen.append((trainer.steps, times.tolist())), learn(times, call))
+    learn = trainer._agent.learn
+    trainer._agent.learn = lambda draws: (seen.append((trainer.steps, len(draws))), learn(draws))
     run(trainer)
-    assert seen == [(step, [1]) for step in range(52, 101, 4)]
+    assert seen == [(step, 3) for step in range(52, 101, 4)]
     assert trainer.updates.tolist() == [39]
 
 
@@ -336,8 +336,9 @@ def test_a_run_stops_when_its_values_are_still(make_config):
     assert [e.value_change is None for e in events if isinstance(e, Evaluation)] == [True, False, False, False]
 
 
-def test_an_interrupted_loop_finishes_its_step_and_pauses(make_config):
-    trainer = build_trainer([make_config(*PLAIN, *QUIET)])
+@pytest.mark.parametrize(("backend", "calls"), [("gymnasium", 1), ("torch", 16)])
+def test_an_interrupted_loop_finishes_its_step_calls_and_pauses(make_config, backend, calls):
+    trainer = build_trainer([make_config(*PLAIN, *QUIET, f"env.backend={backend}")])
     events = []
     for event in trainer.run():
         events.append(event)
@@ -346,7 +347,9 @@ def test_an_interrupted_loop_finishes_its_step_and_pauses(make_config):
     trainer.close()
     assert [type(event) for event in events[-2:]] == [Pause, End]
     assert events[-1].status == "interrupted"
-    assert events[-1].step == events[-3].step == trainer.steps
+    assert events[-1].step == events[-2].step == trainer.steps
+    first = next(event.step for event in events if isinstance(event, Episode) and event.step > 300)
+    assert first <= trainer.steps < first + calls
 
 
 def test_divergence_ends_the_run_before_anything_is_saved(make_config):

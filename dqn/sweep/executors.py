@@ -22,6 +22,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 KEY = "hydra.launcher.executor"
+SAVE_SECONDS = 120  # that a group in another process has for a checkpoint of each of its runs, when it is to stop
 _STRICT = ConfigDict(extra="forbid")
 
 

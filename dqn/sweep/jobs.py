@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,21 @@ class Job:
         """What the run came to, if it is over and not merely interrupted."""
         summary = RunFolder(self.folder).read_summary()
         return summary if summary is not None and summary["status"] in _OVER else None
+
+    @property
+    def scores(self) -> dict[int, float]:
+        """Mean returns of its evaluations by agent step; what it would go on from does not know later ones."""
+        from dqn.report.runs import Run
+
+        if not (self.folder / "metrics.jsonl").is_file():
+            return {}
+        curve = Run(self.folder, {}, None).curves["evaluation"]
+        until = math.inf if self.summary is not None else self.checkpoint_step
+        return {
+            step: score
+            for step, score in zip(curve.steps.tolist(), curve.returns.tolist(), strict=True)
+            if step <= until
+        }
 
     @property
     def checkpoint_step(self) -> int:
@@ -103,16 +119,24 @@ class Manifest:
         self._unclaimed = dict(self._jobs)
 
     def number_for(self, overrides: Sequence[str], wanted: int) -> int:
-        """The number that a job with these overrides has already, or else `wanted`, or the next that is free."""
+        """The number that a job with these overrides has already, or else `wanted`, or the next that is free.
+
+        Args:
+            overrides: of the job.
+            wanted: its place among the jobs of the command line, to which values may have been added.
+        """
         same = sorted(overrides)  # as the words of a command line may come in another order
         of_same = [number for number, job in self._unclaimed.items() if sorted(job["overrides"]) == same]
         number = wanted if wanted in of_same else next(iter(of_same), wanted)
         if not of_same and number in self._jobs:
             number = max(self._jobs) + 1
         self._unclaimed.pop(number, None)
-        # Reserved at once: several jobs ask before any is written.
-        self._jobs.setdefault(number, {"number": number, "overrides": list(overrides), "folder": "", "error": None})
+        self.reserve(number, overrides)  # at once: several jobs ask before any is written
         return number
+
+    def reserve(self, number: int, overrides: Sequence[str]) -> None:
+        """Give this number to a job with these overrides, unless it is theirs already."""
+        self._jobs.setdefault(number, {"number": number, "overrides": list(overrides), "folder": "", "error": None})
 
     def add(self, jobs: Sequence[Job]) -> None:
         """Write down jobs that are about to run."""

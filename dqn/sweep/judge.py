@@ -45,6 +45,10 @@ class OptunaJudge:
         """Everything but the connection."""
         return {**vars(self), "_study": None}
 
+    def recall(self, job: int, scores: Mapping[int, float]) -> None:
+        """Take in what a job that has been begun scored before, by step."""
+        self._scores.setdefault(job, {}).update(scores)
+
     def __call__(self, step: int, scores: Mapping[int, float]) -> dict[int, str]:
         """See `dqn.trainer.Judge`, with the numbers of jobs."""
         for job, score in scores.items():

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.utils import JobReturn, JobStatus
@@ -49,13 +49,20 @@ class LauncherConfig:
     executor: ExecutorConfig
 
 
+class JobJudge(Judge, Protocol):
+    """A judge that knows the jobs by their numbers."""
+
+    def recall(self, job: int, scores: Mapping[int, float]) -> None:
+        """A job that has been begun scored this before, by step; told whenever its group begins to train."""
+
+
 @dataclass(frozen=True)
 class Group:
     """Jobs that train as one population; `draws` says whether the terminal is theirs alone."""
 
     first: Config
     jobs: tuple[Job, ...]
-    judge: Judge | None
+    judge: JobJudge | None
     breeder: TruncationBreeder | None
     draws: bool = False
 
@@ -107,13 +114,15 @@ def launch(
     config: DictConfig,
     job_overrides: Sequence[Sequence[str]],
     initial_job_idx: int,
-    judge: Judge | None,
+    judge: JobJudge | None,
     breeder: TruncationBreeder | None = None,
+    keeps_numbers: bool = False,
 ) -> list[JobReturn]:
     """Train all jobs; returns in their order what came of them.
 
     A job that is over already (of a sweep that goes on) is not run again. Jobs whose training fails do not keep the
-    others from theirs. With a breeder all jobs train as one population.
+    others from theirs. With a breeder all jobs train as one population. Job i has the number `initial_job_idx` + i if
+    the sweeper `keeps_numbers`; else a job that was in the sweep before is known again by its overrides.
 
     Raises:
         UserError: a job's config will not do; nothing has been written.
@@ -121,10 +130,13 @@ def launch(
     """
     chosen, folder = _settings(config), Path(str(config.hydra.sweep.dir))
     manifest = Manifest(folder)
-    jobs = [
-        _compose(context, config, overrides, initial_job_idx + i, manifest, folder)
-        for i, overrides in enumerate(job_overrides)
-    ]
+    jobs: list[Job] = []
+    for number, overrides in enumerate(job_overrides, start=initial_job_idx):
+        if keeps_numbers:
+            manifest.reserve(number, _of_the_run(overrides))
+        else:
+            number = manifest.number_for(_of_the_run(overrides), number)
+        jobs.append(_compose(context, config, overrides, number, manifest, folder))
     check_apart(jobs)
     waiting = [job for job in jobs if job.summary is None]
     if breeder is not None:
@@ -157,12 +169,10 @@ def _status(job: Job) -> str:
 
 
 def _compose(
-    context: HydraContext, config: DictConfig, overrides: Sequence[str], wanted: int, manifest: Manifest, folder: Path
+    context: HydraContext, config: DictConfig, overrides: Sequence[str], number: int, manifest: Manifest, folder: Path
 ) -> Job:
-    """One job of the multirun, with the number and folder that it may have had before."""
+    """One job of the multirun, in the folder that it may have had before."""
     composed = context.config_loader.load_sweep_config(config, list(overrides))
-    task = [override for override in overrides if not override.lstrip("+~").startswith(_OF_THE_SWEEP)]
-    number = manifest.number_for(task, wanted)
     with read_write(composed.hydra), open_dict(composed.hydra):
         composed.hydra.job.num, composed.hydra.job.id = number, str(number)
     name = manifest.folder_of(number) or str(composed.hydra.sweep.subdir)
@@ -173,7 +183,12 @@ def _compose(
     if values["resume"] is not None:
         advice = "goes on with one run, without -m; sweep.resume=<folder> goes on with a sweep"
         raise UserError("resume", values["resume"], advice)
-    return Job(number, tuple(task), values, folder.absolute() / name)
+    return Job(number, tuple(_of_the_run(overrides)), values, folder.absolute() / name)
+
+
+def _of_the_run(overrides: Sequence[str]) -> list[str]:
+    """Those that do not belong to the sweep."""
+    return [override for override in overrides if not override.lstrip("+~").startswith(_OF_THE_SWEEP)]
 
 
 def _prepare_population(jobs: Sequence[Job], first_number: int, breeder: TruncationBreeder, folder: Path) -> None:
@@ -201,7 +216,7 @@ def _back_to_common_step(jobs: Sequence[Job], breeder: TruncationBreeder) -> Non
 
 
 def _groups(
-    jobs: Sequence[Job], max_members: int, judge: Judge | None, breeder: TruncationBreeder | None
+    jobs: Sequence[Job], max_members: int, judge: JobJudge | None, breeder: TruncationBreeder | None
 ) -> list[Group]:
     """Jobs that can be stacked together."""
     from dqn.experiment import check_buildable, stacks
@@ -248,6 +263,9 @@ def train_group(group: Group) -> Summaries:
     waiting = [job for job in group.jobs if job.summary is None]
     if group.breeder is not None:
         _back_to_common_step(waiting, group.breeder)
+    if group.judge is not None:
+        for job in group.jobs:
+            group.judge.recall(job.number, job.scores)
     by_step: dict[int, list[Job]] = {}
     for job in waiting:
         by_step.setdefault(job.checkpoint_step, []).append(job)

@@ -37,11 +37,12 @@ class OptunaSearch:
     """One sweep, from its command line to the last of its trials.
 
     Trial t has the jobs t x seeds_per_trial + s, one for each seed s. All trials of a batch go to the launcher at once.
-    Trials that a killed process has left running are trained again, under their own numbers.
+    Trials that a killed process has left running go on under their own numbers, from their runs' checkpoints if the
+    launcher can do that.
 
     Args:
         config: what Hydra composed from the command line.
-        launcher: trains jobs; one that can end jobs early has an attribute `judge`.
+        launcher: trains jobs; one that can end jobs early, and go on with them, has an attribute `judge`.
         loader: composes the config of a job.
         arguments: the words of the command line that are not for Hydra itself.
 
@@ -54,7 +55,7 @@ class OptunaSearch:
         self._request = request = SweepRequest(config, loader, arguments)
         self._folder, self._space, self._run_values = request.folder, request.space, request.run_values
         self._settings = validate(OptunaConfig, self._request.sweeper, "hydra.sweeper")
-        check_search(self._settings, self._run_values, can_prune=hasattr(launcher, "judge"))
+        check_search(self._settings, self._run_values, can_prune=self._has_our_launcher)
         check_space(self._space, self._request.run_config)
         self._memory = {
             "hydra": {"sweeper": {k: v for k, v in self._request.sweeper.items() if k not in _MAY_CHANGE}},
@@ -73,8 +74,9 @@ class OptunaSearch:
         """
         self._opened = self._open()
         self._study = self._opened.study
-        if hasattr(self._launcher, "judge"):
-            self._launcher.judge = self._judge()
+        if self._has_our_launcher:
+            self._launcher.judge = self._judge()  # type: ignore[attr-defined]
+            self._launcher.keeps_numbers = True  # type: ignore[attr-defined]
         started, finished_before = time.monotonic(), self._finished()
         try:
             for batch in self._batches():
@@ -84,6 +86,11 @@ class OptunaSearch:
         except (KeyboardInterrupt, SystemExit):
             say(f"{self._finished()}/{self._trials} trials done; the same with sweep.resume={self._folder} goes on")
             raise
+
+    @property
+    def _has_our_launcher(self) -> bool:
+        """Whether it ends jobs early and goes on with those that were begun, as Hydra's own do not."""
+        return hasattr(self._launcher, "judge")
 
     # --- the study -------------------------------------------------------------------------------------------
 
@@ -103,7 +110,7 @@ class OptunaSearch:
             try:
                 create_study(self._address, directions, self._memory)
             except UserError:
-                self._folder.rmdir()
+                shutil.rmtree(self._folder)  # made just now, it has no more than what is left of the storage
                 raise
             Manifest(self._folder).add([])  # by which the launcher knows a sweep's folder
         opened = OpenStudy(self._address, self._settings.pruner, self._run_values["trainer"]["total_steps"])
@@ -124,8 +131,9 @@ class OptunaSearch:
         left = [trial.number for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))]
         for start in range(0, len(left), size):
             batch = [self._propose(self._opened.trial(number)) for number in left[start : start + size]]
-            for proposal in batch:
-                self._remove_folders(proposal)
+            if not self._has_our_launcher:
+                for proposal in batch:
+                    self._remove_folders(proposal)
             yield batch
         while (asked := len(self._study.get_trials(deepcopy=False))) < self._trials:
             self._study.sampler = make_sampler(self._settings.sampler, self._space, asked)
@@ -191,7 +199,7 @@ class OptunaSearch:
         return [[*self._request.shared, *proposal[1], f"seed={seed}"] for seed in seeds]
 
     def _remove_folders(self, proposal: Proposal) -> None:
-        """Take away what a killed process has left of a trial's runs, as the launcher starts them in empty folders."""
+        """Take away what a killed process has left of a trial's runs, for a launcher that needs empty folders."""
         for seed, overrides in enumerate(self._jobs(proposal)):
             config = self._request.compose(overrides)
             config.hydra.job.num = proposal[0] * self._settings.seeds_per_trial + seed

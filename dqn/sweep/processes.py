@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -13,10 +16,19 @@ from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool
 
 from dqn.cores import available_cores
-from dqn.sweep.executors import Failure, ProcessesConfig, R, Results, T, attempt_in_worker, first_line, last_line
+from dqn.sweep.executors import (
+    SAVE_SECONDS,
+    Failure,
+    ProcessesConfig,
+    R,
+    Results,
+    T,
+    attempt_in_worker,
+    first_line,
+    last_line,
+)
 
 _TRIES = 2  # of a group whose process dies
-_SAVE_SECONDS = 120  # for a checkpoint of each run of a group
 
 
 class _Try(NamedTuple):
@@ -47,8 +59,8 @@ class Processes:
             while waiting or running:
                 while waiting and len(running) < num_workers:
                     index, number = waiting.popleft()
-                    pool = ProcessPoolExecutor(max_workers=1, initializer=_leave_the_terminals_signals)
-                    future = pool.submit(attempt_in_worker, work, groups[index], threads)
+                    pool = ProcessPoolExecutor(max_workers=1, initializer=_follow_the_leader, initargs=(os.getpid(),))
+                    future = pool.submit(_attempt_for, os.getpid(), work, groups[index], threads)
                     running[future] = _Try(index, number, pool)
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     index, number, pool = running.pop(future)
@@ -66,9 +78,28 @@ class Processes:
                     pool.shutdown(kill_workers=True)
 
 
-def _leave_the_terminals_signals() -> None:
-    """In a worker: Ctrl-C is for the process that leads, which then ends its workers."""
+def _follow_the_leader(leader: int) -> None:
+    """In a worker: Ctrl-C is for the process that leads, which then ends its workers; and they do not outlive it."""
     os.setpgid(0, 0)
+    threading.Thread(target=_outlive_by_a_second, args=(leader,), daemon=True).start()
+
+
+def _outlive_by_a_second(leader: int) -> None:
+    """End this process, whose runs save their state then, when the one that leads is gone.
+
+    Linux could send a signal by itself, but sends several: one for each thread of the leader.
+    """
+    while os.getppid() == leader:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _attempt_for(leader: int, work: Callable[[T], R], group: T, threads: int) -> R | Failure:
+    """In a worker: the result of a group, for as long as there is somebody to take it."""
+    result = attempt_in_worker(work, group, threads)
+    if os.getppid() != leader:
+        os._exit(0)  # else it would wait for more work
+    return result
 
 
 def _stop_gently(running: Mapping[Future[Any], _Try]) -> None:
@@ -76,7 +107,7 @@ def _stop_gently(running: Mapping[Future[Any], _Try]) -> None:
     for _, _, pool in running.values():
         for process in pool._processes.values():
             process.terminate()
-    wait(running, timeout=_SAVE_SECONDS)
+    wait(running, timeout=SAVE_SECONDS)
 
 
 def _cause_of_death(error: BaseException) -> str:

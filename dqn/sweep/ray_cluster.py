@@ -10,6 +10,7 @@ from typing import Any
 from dqn.errors import UserError
 from dqn.sweep.executors import (
     KEY,
+    SAVE_SECONDS,
     Failure,
     R,
     RayConfig,
@@ -46,12 +47,22 @@ class Ray:
                 max_retries=config.max_retries,
                 retry_exceptions=False,
             )
-            indices = {task.remote(work, group, None): index for index, group in enumerate(groups)}
-            while indices:
-                (done,), _ = ray.wait(list(indices))
-                yield indices.pop(done), self._outcome(done)
+            running = {task.remote(work, group, None): index for index, group in enumerate(groups)}
+            try:
+                while running:
+                    (done,), _ = ray.wait(list(running))
+                    yield running.pop(done), self._outcome(done)
+            finally:
+                self._stop_gently(list(running))
         finally:
             ray.shutdown()
+
+    def _stop_gently(self, running: Sequence[Any]) -> None:
+        """Interrupt the groups, so that they save what they have, and give them the time for it."""
+        for reference in running:
+            self._ray.cancel(reference)
+        if running:
+            self._ray.wait(list(running), num_returns=len(running), timeout=SAVE_SECONDS)
 
     def _connect(self) -> None:
         quiet = {"logging_level": logging.ERROR, "log_to_driver": False}

@@ -31,7 +31,7 @@ class FakeLauncher:
         score: of a job's settings at a step.
         status: of a job by its settings: completed, diverged, interrupted, or failed (no summary at all).
         stop_at_batch: raises KeyboardInterrupt in place of this call of `launch`, counted from 1.
-        prunes: whether it takes a judge.
+        prunes: whether it takes a judge and goes on with runs that were begun; if not, it needs empty folders.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class FakeLauncher:
         self.pruned: dict[int, tuple[int, str]] = {}  # by job: the step and the reason
         if prunes:
             self.judge: Any = None
+            self.keeps_numbers = False
 
     @property
     def jobs(self) -> dict[int, dict[str, str]]:
@@ -61,7 +62,9 @@ class FakeLauncher:
         self.launches.append((initial_job_idx, [list(overrides) for overrides in job_overrides]))
         jobs = {initial_job_idx + index: settings_of(words) for index, words in enumerate(job_overrides)}
         for job, settings in jobs.items():
-            self.folder_of(job, settings).mkdir(parents=True)  # fails where there is one
+            if hasattr(self, "judge"):  # and goes on with what is there
+                assert self.keeps_numbers
+            self.folder_of(job, settings).mkdir(parents=True, exist_ok=hasattr(self, "judge"))
         if self.stop_at_batch == len(self.launches):
             raise KeyboardInterrupt
         records: dict[int, list[tuple[int, float]]] = {job: [] for job in jobs}

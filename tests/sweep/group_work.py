@@ -7,11 +7,14 @@ import signal
 import sys
 import time
 import uuid
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 from dqn.cores import default_threads
 from dqn.errors import UserError
+from dqn.interruption import interruptible
+from dqn.sweep.executors import ProcessesConfig, make_executor
 
 
 def square(number: int) -> int:
@@ -57,11 +60,27 @@ def threads(number: int) -> int:
     return default_threads()
 
 
+class Run:
+    """Like a run, it looks whether it is to stop."""
+
+    interrupted = False
+
+
 def linger(folder: Path, number: int) -> int:
-    """0 ends once 1 has begun, which would take a minute."""
-    note_start(folder, number)
-    wait_until(lambda: number == 0 and starts(folder, 1) > 0)
+    """0 ends once 1 has begun, which would take a minute, and leaves a file `saved` where it is interrupted."""
+    run = Run()
+    with interruptible(run):
+        note_start(folder, number)
+        wait_until(lambda: run.interrupted or (number == 0 and starts(folder, 1) > 0))
+        if run.interrupted:
+            time.sleep(1)  # writing
+            (folder / "saved").touch()
     return number**2
+
+
+def lead(folder: Path) -> None:
+    """A process with two others at work."""
+    list(make_executor(ProcessesConfig("processes", 2)).run(partial(linger, folder), [1, 2]))
 
 
 def on_any_node(folder: Path, number: int) -> int:

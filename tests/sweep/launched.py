@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 from dqn import run
 from dqn.compose import compose_config
 from dqn.sweep import launch as launcher
-from dqn.trainer import Judge
 
 # Small and short, whatever the preset says.
 SHORT = [
@@ -26,7 +25,21 @@ SHORT = [
     "evaluation.final_episodes=2", "evaluation.num_envs=2", "evaluation.video=false",
     "evaluation.stop.mean_return=null", "checkpoint.every_steps=100", "export.formats=[safetensors]",
 ]  # fmt: skip
+Judging = Callable[[int, Mapping[int, float]], Mapping[int, str]]
 _CLOCKS = ("seconds", "compile_seconds", "steps_per_second")
+
+
+class JudgeOf:
+    """A judge whose verdicts a function gives; keeps what it was asked to recall, by job."""
+
+    def __init__(self, function: Judging) -> None:
+        self.function, self.recalled = function, dict[int, dict[int, float]]()
+
+    def __call__(self, step: int, scores: Mapping[int, float]) -> Mapping[int, str]:
+        return self.function(step, scores)
+
+    def recall(self, job: int, scores: Mapping[int, float]) -> None:
+        self.recalled[job] = dict(scores)
 
 
 class Launch:
@@ -40,9 +53,17 @@ class Launch:
         self._loader = loader
 
     def __call__(
-        self, folder: Path, jobs: Sequence[Sequence[str]], *words: str, judge: Judge | None = None, resume: bool = False
+        self,
+        folder: Path,
+        jobs: Sequence[Sequence[str]],
+        *words: str,
+        judge: JudgeOf | Judging | None = None,
+        resume: bool = False,
+        first: int = 0,
+        keeps_numbers: bool = False,
     ) -> list[JobReturn]:
         """Train `jobs`, each a few overrides, with `words` for all, in the sweep's folder."""
+        judging = judge if judge is None or isinstance(judge, JudgeOf) else JudgeOf(judge)
         of_hydra = [word for word in words if word.startswith("hydra")]
         place = f"sweep.resume={folder}" if resume else f"hydra.sweep.dir={folder}"
         config = self._loader.load_configuration("config", [*of_hydra, place], run_mode=RunMode.MULTIRUN)
@@ -50,7 +71,8 @@ class Launch:
         shared += [place] if resume else []  # as Hydra hands on every word of the command line to every job
         launcher.prepare(config)
         context = HydraContext(config_loader=self._loader, callbacks=None)
-        return launcher.launch(context, config, [[*shared, *job] for job in jobs], 0, judge)
+        overrides = [[*shared, *job] for job in jobs]
+        return launcher.launch(context, config, overrides, first, judging, keeps_numbers=keeps_numbers)
 
 
 def train_alone(folder: Path, *words: str) -> Path:

@@ -122,6 +122,17 @@ def test_a_judge_works_in_another_process(address):
     assert reported(address, 0) == {100: 20.0, 200: 30.0}
 
 
+def test_what_is_recalled_counts_as_if_it_had_been_seen(address):
+    """The first seed has converged, and another process goes on with the second."""
+    ask(address, 1)
+    judge_of(address)(100, {0: 500.0, 1: 100.0})
+    other = judge_of(address)
+    other.recall(0, {100: 500.0})
+    other.recall(1, {100: 100.0})
+    other(200, {1: 200.0})
+    assert reported(address, 0) == {100: 300.0, 200: 350.0}
+
+
 def test_a_trial_that_is_trained_again_tells_anew(address):
     ask(address, 1)
     judge_of(address)(100, {0: 10.0, 1: 30.0})

@@ -8,7 +8,7 @@ import signal
 import pytest
 import torch
 from hydra.types import RunMode
-from launched import Launch, config, contents, manifest, metrics, summary, train_alone, weights
+from launched import JudgeOf, Launch, config, contents, manifest, metrics, summary, train_alone, weights
 
 from dqn import run
 from dqn.sweep import launch as launcher
@@ -130,7 +130,7 @@ def test_a_group_is_shared_by_as_many_processes_as_there_are_cores(jobs, words, 
     num_workers = next((int(word.split("=")[1]) for word in words if word.startswith("hydra")), None)
     group = launcher.Group(first, tuple(range(jobs)), None, None)
     assert launcher._share(group, num_workers) == share
-    judged = launcher.Group(first, tuple(range(jobs)), lambda step, scores: {}, None)
+    judged = launcher.Group(first, tuple(range(jobs)), JudgeOf(lambda step, scores: {}), None)
     assert launcher._share(judged, num_workers) == jobs
 
 
@@ -239,6 +239,7 @@ def test_a_group_whose_process_has_died_goes_on_with_what_is_unfinished(launch, 
             raise SystemExit
         return {2: "no hope"} if step == 100 and 2 in scores else {}
 
+    judge = JudgeOf(judge)
     monkeypatch.setattr(launcher, "make_executor", lambda config: TriesTwice())
     wild = ["seed=0", "optimizer.learning_rate=1e30", "optimizer.max_gradient_norm=null"]
     jobs = [wild, ["seed=1", RATES[0]], ["seed=2", RATES[0]], ["seed=3", RATES[0]]]
@@ -250,6 +251,9 @@ def test_a_group_whose_process_has_died_goes_on_with_what_is_unfinished(launch, 
     for folder in (folders[1], folders[3]):
         whole = [record for record in metrics(folder) if record["kind"] == "evaluation"]
         assert [record["step"] for record in whole] == [100, 200, 300, 400]
+    for job, folder in enumerate(folders):  # step 300 was evaluated, but not saved
+        scores = {r["step"]: r["mean_return"] for r in metrics(folder) if r["kind"] == "evaluation"}
+        assert judge.recalled[job] == {step: score for step, score in scores.items() if step <= 200}
 
 
 def before_step(records, step):
@@ -270,6 +274,16 @@ def test_a_sweep_is_extended_without_touching_what_it_has(launch, tmp_path):
         assert f"optimizer.learning_rate={values['optimizer']['learning_rate']}" == rate
         assert f"seed={values['seed']}" == seed
     assert all(answer.return_value is not None for answer in answers)
+
+
+@pytest.mark.parametrize("keeps_numbers", [True, False])
+def test_equal_jobs_are_two_where_numbers_say_so(keeps_numbers, launch, tmp_path):
+    """A search may propose the same setting twice; with numbers that follow from overrides it is the job of before."""
+    job = ["seed=0", "trainer.total_steps=100"]
+    launch(tmp_path, [job], first=0, keeps_numbers=keeps_numbers)
+    (again,) = launch(tmp_path, [job], resume=True, first=1, keeps_numbers=keeps_numbers)
+    assert again.working_dir.endswith("1-seed0" if keeps_numbers else "0-seed0")
+    assert sorted(manifest(tmp_path)) == ([0, 1] if keeps_numbers else [0])
 
 
 def test_members_that_leave_the_stack_change_nothing_for_the_others(launch, tmp_path):

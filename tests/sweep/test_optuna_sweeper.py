@@ -92,16 +92,21 @@ def test_every_sampler_proposes_as_if_never_interrupted(sampler, make_search, tm
         assert len(set(settings(whole.jobs).values())) == 6
 
 
-def test_a_killed_sweep_goes_on_with_none_lost_and_none_doubled(make_search, capsys):
-    search, first = make_search(*SMALL, stop_at_batch=2)
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_a_killed_sweep_goes_on_with_none_lost_and_none_doubled(goes_on, make_search, capsys):
+    """With a launcher that goes on with runs that were begun, and with one that can only begin them."""
+    search, first = make_search(*SMALL, stop_at_batch=2, prunes=goes_on)
     with pytest.raises(KeyboardInterrupt):
         search.run()
     assert f"2/6 trials done; the same with sweep.resume={first.folder} goes on" in capsys.readouterr().err
     left = [trial for trial in trials_in(first.folder) if trial.state == TrialState.RUNNING]
     assert [trial.number for trial in left] == [2, 3]
+    begun = first.folder / "4-seed0" / "begun"
+    begun.touch()
 
-    search, second = make_search(*SMALL, f"sweep.resume={first.folder}")
+    search, second = make_search(*SMALL, f"sweep.resume={first.folder}", prunes=goes_on)
     search.run()
+    assert begun.exists() == goes_on
     assert second.folder == first.folder
     assert [first_job for first_job, _ in second.launches] == [4, 8]
     trials = trials_in(first.folder)

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 
 if TYPE_CHECKING:
     from dqn.sweep.breeder import TruncationBreeder
-    from dqn.trainer import Judge
+    from dqn.sweep.launch import JobJudge
 
 
 class PopulationLauncher(Launcher):
@@ -30,11 +30,13 @@ class PopulationLauncher(Launcher):
     Attributes:
         judge: ends jobs early, by their numbers; set by a sweeper that prunes.
         breeder: makes jobs copies of others, by their numbers; set by a sweeper whose jobs are one population.
+        keeps_numbers: whether a job is known again by its number; set by a sweeper that may repeat overrides.
     """
 
     def __init__(self, **settings: Any) -> None:
-        self.judge: Judge | None = None
+        self.judge: JobJudge | None = None
         self.breeder: TruncationBreeder | None = None
+        self.keeps_numbers = False
         self._context: HydraContext | None = None
         self._config: DictConfig | None = None
 
@@ -53,7 +55,15 @@ class PopulationLauncher(Launcher):
 
         assert self._context is not None
         assert self._config is not None
-        return launch(self._context, self._config, job_overrides, initial_job_idx, self.judge, self.breeder)
+        return launch(
+            self._context,
+            self._config,
+            job_overrides,
+            initial_job_idx,
+            self.judge,
+            self.breeder,
+            keeps_numbers=self.keeps_numbers,
+        )
 
 
 class ConfigFiles(SearchPathPlugin):
