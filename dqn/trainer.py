@@ -26,6 +26,7 @@ from dqn.randomness import Stream, derive_seed
 from dqn.sections import Sections
 from dqn.traits import Traits
 from dqn.transfer import HostCopy, to_device
+from dqn.updates import UpdatePlan, crossed
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,6 @@ class Periods:
         return min((steps // period + 1) * period for period in periods if period is not None)
 
 
-def _crossed(period: int | None, before: int, after: int) -> int:
-    """How many multiples of `period` lie in (before, after]."""
-    return 0 if period is None else after // period - before // period
-
-
 class Trainer:
     """Acts, stores and learns, for a population of M members with E environments each.
 
@@ -103,7 +99,7 @@ class Trainer:
         self.sections = sections or Sections()
         self._shrinks_for_updates = shrinks_for_updates  # after which a smaller population would have been faster
         self._updates_when_most_left: int | None = None
-        self.interrupted = False  # set from outside, e.g. by a signal: the loop ends after the step at hand
+        self.interrupted = False  # set from outside, e.g. by a signal: the loop ends after the step calls at hand
         self.judge: Judge | None = None  # set from outside
         self.succession_rule: SuccessionRule | None = None  # set from outside
 
@@ -119,7 +115,6 @@ class Trainer:
         self.best_score = np.full(self.members, -np.inf)
         self.best_step = np.full(self.members, -1, dtype=np.int64)
         self.best_parameters = torch.zeros_like(parts.learner.parameters)
-        self._learn_from = parts.traits.warmup_steps.copy()
         self._evaluations = 0
         self._last_evaluation = 0  # the step of it
         self._in_a_row = np.zeros(self.members, dtype=np.int64)
@@ -136,12 +131,8 @@ class Trainer:
         self._started = False
         self._ahead: tuple[Tensor, HostCopy] | None = None  # actions of the next step call, chosen before learning
 
-        seeds, batch_size = parts.traits.seeds, settings.batch_size
-        learn_steps = settings.learn_every_steps
-        times_per_call = self.num_envs if learn_steps is None else math.ceil(self.num_envs / learn_steps)
-        self._updates_per_call = times_per_call * settings.updates_per_learn
-        self._exploration_draws = Stream(seeds, "exploration", (self.num_envs, 2), self.device)
-        self._sampling_draws = Stream(seeds, "sampling", (batch_size,), parts.memory.device)
+        self._plan = UpdatePlan(settings, parts.traits, self.num_envs, parts.memory.device)
+        self._exploration_draws = Stream(parts.traits.seeds, "exploration", (self.num_envs, 2), self.device)
 
     # --- the loop ---
 
@@ -165,14 +156,14 @@ class Trainer:
             if self.settings.total_steps is not None and self.steps >= self.settings.total_steps:
                 self._finish(~self.finished, "completed", f"{self.steps:,} steps")
             ending = bool((self.finished & ~self._gone).any())
-            if self.steps > before and (ending or _crossed(self.periods.log_steps, before, self.steps)):
+            if self.steps > before and (ending or crossed(self.periods.log_steps, before, self.steps)):
                 yield from self._report_learning()
             # Also at the end, so that the last network can be the best.
             period = self.periods.evaluation_steps
-            due = period is not None and (ending or _crossed(period, self._last_evaluation, self.steps) > 0)
+            due = period is not None and (ending or crossed(period, self._last_evaluation, self.steps) > 0)
             if due and self._last_evaluation < self.steps and not self._gone.all():
                 yield from self._evaluate()
-            if (self.finished & ~self._gone).any() or _crossed(self.periods.pause_steps, before, self.steps):
+            if (self.finished & ~self._gone).any() or crossed(self.periods.pause_steps, before, self.steps):
                 yield Pause(-1, self.steps)
             yield from self._end_finished()
             if self._would_shrink():
@@ -191,37 +182,26 @@ class Trainer:
         place = self.parts.memory.device
         if self.parts.memory.is_empty:
             self.parts.memory.start(frames.to(place))
-            self._learn_from += self.steps
+            self._plan.learn_from += self.steps
         else:
             nothing = torch.zeros((self.members, self.num_envs), device=place)
             no, yes = nothing.bool(), ~nothing.bool()
             self.parts.memory.add(Experience(nothing.long(), nothing, no, yes, frames.to(place)))
         self._agent.start(frames)
         if self._plays:
-            draws = self._exploration_draws.at(0), self._sampling_draws.at(0)
             with self.sections("play"):  # of which what compiling takes is told apart
-                self._agent.prepare_to_play(*draws)
+                self._agent.prepare_to_play(self._exploration_draws.at(0), *self._plan.draws(0, 1))
         self._started = True
 
     def _foreseeable_calls(self, stop_at: int) -> int:
         """How many step calls can be made before anybody must look at what they bring."""
-        settings = self.settings
-        if not self._plays or settings.learn_every_steps is None or settings.total_episodes is not None:
+        if not self._plays or self.settings.total_episodes is not None or self.parts.memory.may_run_empty:
             return 0
-        if self.parts.memory.may_run_empty:
-            return 0
-        until, soon = stop_at, self.steps + self.num_envs
-        learn_from = self._learn_from[~self.finished]
-        if soon < learn_from.min():
-            until = min(until, int(learn_from.min()) - self.num_envs)
-        elif soon < learn_from.max():  # some members learn already
-            return 0
-        return min(math.ceil((until - self.steps) / self.num_envs), MOST_CALLS)
+        return min(self._plan.foreseeable_calls(self.steps, stop_at, self.finished), MOST_CALLS)
 
     def _stretch(self, calls: int) -> Iterator[Event]:
         """Several step calls, each with its learning, given out without waiting for what they bring."""
         agent, timed, started = self._agent, self.sections, self.steps
-        learns = self.steps + self.num_envs >= self._learn_from[~self.finished].max()
         made = 0
         agent.set_progress(self._progress)
         for _ in range(calls):
@@ -229,10 +209,10 @@ class Trainer:
             with timed("play"):
                 agent.play(self._exploration_draws.at(call))
             self.steps += self.num_envs
-            updates = self._updates_in(before) if learns else 0
+            updates = self._plan.due_for_all(self.steps, self.finished)
             if updates > 0:
                 with timed("learn"):
-                    agent.learn(self._sampling_draws_of(call, updates))
+                    agent.learn(self._plan.draws(call, updates))
             made += updates
             with timed("target"):
                 self.parts.learner.update_target(before, self.steps)
@@ -262,9 +242,11 @@ class Trainer:
         if self.settings.learn_while_stepping:
             with timed("act"):
                 self._ahead = self._choose(call + 1)
-        times = self._learning_due(before, ended)
-        if times is not None:
-            self._learn(times, call)
+        counts = self._plan.due(self.steps, ended, self.finished)
+        if parts.memory.may_run_empty:
+            counts[(parts.memory.size == 0).cpu().numpy()] = 0
+        if counts.any():
+            self._learn(counts, call)
         with timed("target"):
             parts.learner.update_target(before, self.steps)
         if self.settings.total_episodes is not None:
@@ -292,24 +274,6 @@ class Trainer:
         actions = self._agent.act(self._exploration_draws.at(call))
         return actions, HostCopy(actions)
 
-    def _learning_due(self, before: int, ended: Array) -> Array | None:
-        """How many updates each member makes now, (M,); None if none makes any."""
-        if self.settings.learn_every_steps is None:
-            times = ended.sum(1) * self.settings.updates_per_learn
-        else:
-            updates = self._updates_in(before)
-            if updates == 0:
-                return None
-            times = np.full(self.members, updates)
-        times[self.finished | (self.steps < self._learn_from)] = 0
-        if self.parts.memory.may_run_empty:
-            times[(self.parts.memory.size == 0).cpu().numpy()] = 0
-        return times if times.any() else None
-
-    def _updates_in(self, steps_before: int) -> int:
-        """How many updates are due for the agent steps from `steps_before` on."""
-        return _crossed(self.settings.learn_every_steps, steps_before, self.steps) * self.settings.updates_per_learn
-
     def _take_in(self, step: int, rewards: Array, was_reset: Array, ended: Array) -> Iterator[Event]:
         """What the step call that reached agent step `step` has brought, (M, E) each."""
         self._returns += rewards
@@ -324,7 +288,7 @@ class Trainer:
         """Let each member make as many updates as `counts` (M,) says."""
         self.updates += counts
         counts[self._gone] = counts.max()  # nobody looks at them any more, and all at once is faster than all but some
-        draws = self._sampling_draws_of(call, int(counts.max()))
+        draws = self._plan.draws(call, int(counts.max()))
         self._agent.set_progress(self._progress)
         with self.sections("learn"):
             if counts.min() == counts.max():
@@ -332,11 +296,6 @@ class Trainer:
             else:
                 for k, one in enumerate(draws):
                     self._agent.learn_some(one, active=to_device(counts > k, self.device))
-
-    def _sampling_draws_of(self, call: int, updates: int) -> list[Tensor]:
-        """The draws (M, B) of each of the updates after a step call."""
-        first = call * self._updates_per_call
-        return [self._sampling_draws.at(first + k) for k in range(updates)]
 
     def _would_shrink(self) -> bool:
         """Whether most members have been gone for so long that those who remain had better go on alone.
@@ -538,7 +497,7 @@ class Trainer:
             "observations": self._agent.observations,
             "returns": torch.from_numpy(self._returns),
             "lengths": torch.from_numpy(self._lengths),
-            "learn_from": self._learn_from.tolist(),
+            "learn_from": self._plan.learn_from.tolist(),
             **({} if self._ahead is None else {"ahead": self._ahead[0]}),
         }
 
@@ -546,7 +505,7 @@ class Trainer:
         """After `load_state_dict`: the environments are in the midst of these episodes."""
         self._agent.observations.copy_(episodes["observations"])
         self._returns, self._lengths = episodes["returns"].numpy().copy(), episodes["lengths"].numpy().copy()
-        self._learn_from[:] = episodes["learn_from"]
+        self._plan.learn_from[:] = episodes["learn_from"]
         if "ahead" in episodes:
             self._ahead = episodes["ahead"], HostCopy(episodes["ahead"])
         self._started = True
