@@ -1,7 +1,7 @@
 """What a population does with tensors alone: choose actions, store what came of them, learn.
 
-No function here touches a file, a log or a number that lives in Python, so each can be compiled, or captured as a CUDA
-graph, and gives the same with or without.
+What is compiled, or captured as a CUDA graph, touches no file, no log and no number that lives in Python, and gives the
+same with or without.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dqn.memory.stream import Experience
 from dqn.memory.uniform import UniformMemory
 from dqn.transfer import to_device
 
-MOST_CALLS = 16  # of `Agent.play` in a row; more would gain nothing that can be measured
+MOST_CALLS = 16  # of `Agent.play` in a row: what is done once for all of them is next to nothing for each
 
 
 class Averages:

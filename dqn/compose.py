@@ -135,6 +135,9 @@ def _unknown_key(key: str, overrides: Sequence[str]) -> UserError:
         return UserError(key, value, f"is no group; a sweep by W&B is begun with: wandb sweep conf/{key}/cartpole.yaml")
     groups = {str(path.relative_to(CONF)): path for path in CONF.rglob("*") if path.is_dir()}
     del groups[WANDB_SWEEPS]
+    if key in groups:
+        problem = "the config that a run or a sweep has left has no groups to choose from; change single values"
+        return UserError(key, value, f"{problem}, as in trainer.batch_size=64")
     if "/" in key:
         return UserError(key, value, f"no such group; {nearest(key, groups)}")
     # Group choices keep their meaning without the faulty values; they decide which keys there are.

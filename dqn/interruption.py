@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first lets the step at hand finish, the second is the usual abrupt end."""
+"""Ctrl-C and SIGTERM: the first lets the step calls at hand finish, the second is the usual abrupt end."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ class Member:
         except PlayInterruptedError:
             raise
         except Exception as error:
-            say(f"no film: {error}")
+            say(f"no film: {type(error).__name__}: {error}")
             return None
 
 

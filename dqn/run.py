@@ -116,6 +116,7 @@ def resume(
         for member, state, one in zip(together, states, values, strict=True):
             member.load_state_dict(state)
             member.folder.write_config(one)
+            member.folder.remove_summary()
             if watcher is None:
                 say(f"resuming {member.folder} at step {trainer.steps:,}")
         return Run(trainer, together, watcher, judge, breeder, states[0]["seconds"]).execute()
@@ -188,7 +189,7 @@ class Run:
 
     @property
     def interrupted(self) -> bool:
-        """Whether training is to end after the step at hand; a signal sets it."""
+        """Whether training is to end after the step calls at hand; a signal sets it."""
         return self._trainer.interrupted
 
     @interrupted.setter

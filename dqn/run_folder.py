@@ -111,6 +111,10 @@ class RunFolder:
         summary = self.read_summary()
         return summary is not None and summary["status"] != "interrupted"
 
+    def remove_summary(self) -> None:
+        """Take away what the run has come to, as it goes on."""
+        (self.path / "summary.json").unlink(missing_ok=True)
+
     def read_summary(self) -> dict[str, Any] | None:
         """The content of summary.json; None if the run has none yet."""
         path = self.path / "summary.json"

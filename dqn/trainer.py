@@ -131,7 +131,7 @@ class Trainer:
         self._started = False
         self._ahead: tuple[Tensor, HostCopy] | None = None  # actions of the next step call, chosen before learning
 
-        self._plan = UpdatePlan(settings, parts.traits, self.num_envs, parts.memory.device)
+        self._update_plan = UpdatePlan(settings, parts.traits, self.num_envs, parts.memory.device)
         self._exploration_draws = Stream(parts.traits.seeds, "exploration", (self.num_envs, 2), self.device)
 
     # --- the loop ---
@@ -139,12 +139,14 @@ class Trainer:
     def run(self) -> Iterator[Event]:
         """Train until most members are done, and the others would be faster without them; see `dqn.events`."""
         self._start()
-        yield from self._end_what_is_over()
+        for m in range(self.members):
+            self._finish_if_over(m)  # it was stopped just after it had come to its end
         while not self._gone.all():
             before, stop_at = self.steps, self.periods.next_stop(self.steps)
             if self.settings.total_steps is not None:
                 stop_at = min(stop_at, self.settings.total_steps)
-            while self.steps < stop_at and not self.interrupted and not self.finished.all():
+            ending = bool((self.finished & ~self._gone).any())
+            while self.steps < stop_at and not self.interrupted and not self.finished.all() and not ending:
                 calls = self._foreseeable_calls(stop_at)
                 yield from self._stretch(calls) if calls > 0 else self._step()
             yield from self._end_diverged(before)
@@ -182,7 +184,7 @@ class Trainer:
         place = self.parts.memory.device
         if self.parts.memory.is_empty:
             self.parts.memory.start(frames.to(place))
-            self._plan.learn_from += self.steps
+            self._update_plan.learn_from += self.steps
         else:
             nothing = torch.zeros((self.members, self.num_envs), device=place)
             no, yes = nothing.bool(), ~nothing.bool()
@@ -190,29 +192,29 @@ class Trainer:
         self._agent.start(frames)
         if self._plays:
             with self.sections("play"):  # of which what compiling takes is told apart
-                self._agent.prepare_to_play(self._exploration_draws.at(0), *self._plan.draws(0, 1))
+                self._agent.prepare_to_play(self._exploration_draws.at(0), *self._update_plan.draws(0, 1))
         self._started = True
 
     def _foreseeable_calls(self, stop_at: int) -> int:
         """How many step calls can be made before anybody must look at what they bring."""
         if not self._plays or self.settings.total_episodes is not None or self.parts.memory.may_run_empty:
             return 0
-        return min(self._plan.foreseeable_calls(self.steps, stop_at, self.finished), MOST_CALLS)
+        return min(self._update_plan.foreseeable_calls(self.steps, stop_at, self.finished), MOST_CALLS)
 
     def _stretch(self, calls: int) -> Iterator[Event]:
         """Several step calls, each with its learning, given out without waiting for what they bring."""
         agent, timed, started = self._agent, self.sections, self.steps
-        made = 0
+        learns, made = self._update_plan.have_begun(started + self.num_envs, self.finished), 0
         agent.set_progress(self._progress)
         for _ in range(calls):
             before, call = self.steps, self.steps // self.num_envs
             with timed("play"):
                 agent.play(self._exploration_draws.at(call))
             self.steps += self.num_envs
-            updates = self._plan.due_for_all(self.steps, self.finished)
+            updates = self._update_plan.in_call(self.steps) if learns else 0
             if updates > 0:
                 with timed("learn"):
-                    agent.learn(self._plan.draws(call, updates))
+                    agent.learn(self._update_plan.draws(call, updates))
             made += updates
             with timed("target"):
                 self.parts.learner.update_target(before, self.steps)
@@ -242,7 +244,7 @@ class Trainer:
         if self.settings.learn_while_stepping:
             with timed("act"):
                 self._ahead = self._choose(call + 1)
-        counts = self._plan.due(self.steps, ended, self.finished)
+        counts = self._update_plan.due(self.steps, ended, self.finished)
         if parts.memory.may_run_empty:
             counts[(parts.memory.size == 0).cpu().numpy()] = 0
         if counts.any():
@@ -288,7 +290,7 @@ class Trainer:
         """Let each member make as many updates as `counts` (M,) says."""
         self.updates += counts
         counts[self._gone] = counts.max()  # nobody looks at them any more, and all at once is faster than all but some
-        draws = self._plan.draws(call, int(counts.max()))
+        draws = self._update_plan.draws(call, int(counts.max()))
         self._agent.set_progress(self._progress)
         with self.sections("learn"):
             if counts.min() == counts.max():
@@ -434,12 +436,6 @@ class Trainer:
         if ending is not None and not self.finished[m]:
             self._finish(np.arange(self.members) == m, *ending)
 
-    def _end_what_is_over(self) -> Iterator[Event]:
-        """After a resume: end at once what had come to its end when the run was stopped."""
-        for m in range(self.members):
-            self._finish_if_over(m)
-        yield from self._end_finished()
-
     def _end_finished(self, only: int | None = None) -> Iterator[Event]:
         for m in np.nonzero(self.finished & ~self._gone)[0].tolist():
             if only is None or m == only:
@@ -497,7 +493,7 @@ class Trainer:
             "observations": self._agent.observations,
             "returns": torch.from_numpy(self._returns),
             "lengths": torch.from_numpy(self._lengths),
-            "learn_from": self._plan.learn_from.tolist(),
+            "learn_from": self._update_plan.learn_from.tolist(),
             **({} if self._ahead is None else {"ahead": self._ahead[0]}),
         }
 
@@ -505,7 +501,7 @@ class Trainer:
         """After `load_state_dict`: the environments are in the midst of these episodes."""
         self._agent.observations.copy_(episodes["observations"])
         self._returns, self._lengths = episodes["returns"].numpy().copy(), episodes["lengths"].numpy().copy()
-        self._plan.learn_from[:] = episodes["learn_from"]
+        self._update_plan.learn_from[:] = episodes["learn_from"]
         if "ahead" in episodes:
             self._ahead = episodes["ahead"], HostCopy(episodes["ahead"])
         self._started = True

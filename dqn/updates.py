@@ -51,16 +51,20 @@ class UpdatePlan:
         if self._every_steps is None:
             counts: Array = ended.sum(1) * self._at_once
         else:
-            counts = np.full(len(finished), self._in_call(steps))
+            counts = np.full(len(finished), self.in_call(steps))
         counts[finished | (steps < self.learn_from)] = 0
         return counts
 
-    def due_for_all(self, steps: int, finished: Array) -> int:
-        """The same in a call that is foreseeable: for every member that is not finished."""
-        return self._in_call(steps) if steps >= self.learn_from[~finished].max() else 0
+    def in_call(self, steps: int) -> int:
+        """How many updates a member that has begun to learn makes after that step call, if steps decide about it."""
+        return crossed(self._every_steps, steps - self._num_envs, steps) * self._at_once
+
+    def have_begun(self, steps: int, finished: Array) -> bool:
+        """Whether at agent step `steps` no member still waits to learn, but for the finished ones (M,)."""
+        return bool(steps >= self.learn_from[~finished].max())
 
     def foreseeable_calls(self, steps: int, stop_at: int, finished: Array) -> int:
-        """For how many step calls after `steps`, up to `stop_at`, `due_for_all` is true whatever they bring."""
+        """For how many step calls from `steps` to `stop_at` either all members learn or none, whatever happens."""
         if self._every_steps is None:
             return 0
         learn_from, soon = self.learn_from[~finished], steps + self._num_envs
@@ -74,7 +78,3 @@ class UpdatePlan:
         """Uniforms (M, B) for each of the updates after a step call."""
         first = call * self._most_per_call
         return [self._draws.at(first + k) for k in range(updates)]
-
-    def _in_call(self, steps: int) -> int:
-        """How many are due for the step call that ended at agent step `steps`."""
-        return crossed(self._every_steps, steps - self._num_envs, steps) * self._at_once

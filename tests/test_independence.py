@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from scipy.stats import ks_2samp
 from states import assert_same_state
 
+from dqn.events import Evaluation
 from dqn.experiment import build_trainer
 from dqn.members import select
 
@@ -47,9 +49,9 @@ def trained(config, numbers):
     return trainer, torch.stack(draws)
 
 
-@pytest.mark.parametrize("backend", ["gymnasium", "torch"])
-def test_a_member_is_the_same_alone_and_among_others(make_config, backend):
-    config = make_config("env=cartpole", *LENGTH, f"env.backend={backend}")
+@pytest.mark.parametrize(("backend", "compiles"), [("gymnasium", "never"), ("torch", "never"), ("torch", "always")])
+def test_a_member_is_the_same_alone_and_among_others(make_config, backend, compiles):
+    config = make_config("env=cartpole", *LENGTH, f"env.backend={backend}", f"trainer.compile={compiles}")
     alone, draws_alone = trained(config, [5])
     assert alone.updates.tolist() == [100]
     for size, place in ((8, 5), (64, 37)):
@@ -61,6 +63,28 @@ def test_a_member_is_the_same_alone_and_among_others(make_config, backend):
         assert torch.equal(draws[-100:, place], draws_alone[:, 0])
         assert together.episodes[place] == alone.episodes[0]
         assert_same_state(select(together.state_dict(), [place]), alone.state_dict(), learned)
+
+
+def final_scores(make_config, seeds, *words):
+    """The mean return of each seed's last evaluation, of runs that train together."""
+    training = [
+        "experiment=cartpole", "logger=none", "trainer.compile=never", "trainer.total_steps=6000",
+        "evaluation.every_steps=6000", "evaluation.episodes=20", "evaluation.stop.mean_return=null",
+        "checkpoint.every_steps=null", *words,
+    ]  # fmt: skip
+    trainer = build_trainer([make_config(*training, f"seed={seed}") for seed in seeds])
+    evaluations = [event for event in trainer.run() if isinstance(event, Evaluation)]
+    trainer.close()
+    return [sum(event.returns) / len(event.returns) for event in evaluations]
+
+
+def test_final_scores_of_thirty_seeds_cannot_be_told_from_those_of_lone_runs(make_config):
+    together = final_scores(make_config, range(30))
+    alone = [score for seed in range(30) for score in final_scores(make_config, [seed])]
+    otherwise = final_scores(make_config, range(30), "optimizer.learning_rate=3e-4")
+    assert len(together) == len(alone) == 30
+    assert ks_2samp(together, alone).pvalue > 0.05
+    assert ks_2samp(otherwise, alone).pvalue < 0.01  # so many scores can tell what does differ
 
 
 def learned(path):

@@ -214,6 +214,29 @@ def test_several_updates_of_a_step_call_use_one_draw_each(make_config):
     assert torch.equal(trainer.parts.learner.parameters, other.parts.learner.parameters)
 
 
+@pytest.mark.parametrize("most_calls", [1, 3, 16])
+def test_step_calls_in_a_row_are_the_step_calls_one_by_one(make_config, monkeypatch, most_calls):
+    """Also where members begin to learn at different steps and schedules count episodes, which end meanwhile."""
+    shared = [*PLAIN, *QUIET, "env.num_envs=3", "trainer.learn_every_steps=4", "trainer.updates_per_learn=2"]
+    shared += ["trainer.total_steps=700", "trainer.log_every_steps=100"]
+    shared += [
+        "optimizer/learning_rate_schedule=exponential",
+        *(f"optimizer.learning_rate_schedule.{word}" for word in ("decay=0.98", "end=0.01", "per=episode")),
+    ]
+    configs = [make_config(*shared, *traits.split()) for traits in TRAITS]
+    expected = build_trainer(configs)
+    expected._foreseeable_calls = lambda stop_at: 0
+    expected_events = run(expected)
+    monkeypatch.setattr("dqn.trainer.MOST_CALLS", most_calls)
+    trainer = build_trainer(configs)
+    stretch, calls = trainer._stretch, []
+    trainer._stretch = lambda n: (calls.append(n), stretch(n))[1]
+    assert run(trainer) == expected_events
+    assert_same_state(trainer.state_dict(), expected.state_dict())
+    assert max(calls) == most_calls
+    assert sum(event.member == 0 for event in expected_events if isinstance(event, Episode)) > 10
+
+
 def test_learning_waits_for_warmup_and_then_happens_every_so_many_steps(make_config):
     config = make_config(
         *PLAIN,
@@ -334,6 +357,27 @@ def test_a_run_stops_when_its_values_are_still(make_config):
     assert isinstance(end, End)
     assert (end.status, end.step) == ("converged", 400)  # the first evaluation has nothing to compare with
     assert [e.value_change is None for e in events if isinstance(e, Evaluation)] == [True, False, False, False]
+
+
+def test_a_run_that_was_stopped_after_it_had_converged_has_converged(make_config):
+    words = "evaluation.stop.mean_return=20", "evaluation.stop.evaluations=1", "evaluation.every_steps=100"
+    config = make_config(*PLAIN, "logger=none", *words)
+    trainer = build_trainer([config])
+    for event in trainer.run():
+        if isinstance(event, Pause) and trainer.finished[0]:
+            break
+    assert trainer.is_over
+    state = copy.deepcopy(trainer.state_dict())
+    trainer.close()
+    again = build_trainer([config])
+    assert not again.is_over
+    again.load_state_dict(state)
+    assert again.is_over
+    pause, end = run(again)
+    assert isinstance(pause, Pause)
+    assert (end.status, end.step) == ("converged", state["steps"])
+    assert end.reason == "mean return at least 20 in one evaluation"
+    assert_same_state(again.state_dict()["learner"], state["learner"])
 
 
 @pytest.mark.parametrize(("backend", "calls"), [("gymnasium", 1), ("torch", 16)])

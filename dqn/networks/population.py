@@ -119,6 +119,10 @@ class _PlainProducts(TorchFunctionMode):
     def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:  # the names of PyTorch
         if input.dim() != 2:
             return linear(input, weight, bias)
+        device = input.device.type
+        if torch.is_autocast_enabled(device):  # now, since the gradient is taken outside of it
+            dtype = torch.get_autocast_dtype(device)
+            input, weight = input.to(dtype), weight.to(dtype)
         outputs: Tensor = _Product.apply(input, weight)  # type: ignore[no-untyped-call]
         return outputs if bias is None else outputs + bias
 

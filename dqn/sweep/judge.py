@@ -46,8 +46,12 @@ class OptunaJudge:
         return {**vars(self), "_study": None}
 
     def recall(self, job: int, scores: Mapping[int, float]) -> None:
-        """Take in what a job that has been begun scored before, by step."""
+        """Take in what a job has scored before, by step."""
         self._scores.setdefault(job, {}).update(scores)
+
+    def trial_of(self, job: int) -> int:
+        """The number of a job's trial."""
+        return job // self._seeds_per_trial
 
     def __call__(self, step: int, scores: Mapping[int, float]) -> dict[int, str]:
         """See `dqn.trainer.Judge`, with the numbers of jobs."""
@@ -55,16 +59,16 @@ class OptunaJudge:
             self._scores.setdefault(job, {})[step] = score
         study = self._connected()
         values: dict[int, float] = {}
-        for trial in sorted({job // self._seeds_per_trial for job in scores}):
+        for trial in sorted({self.trial_of(job) for job in scores}):
             value = self._value(trial, step)
             if value is not None:
                 values[trial] = value
                 study.report(trial, step, value)  # all before the first decision, so that it sees its rivals
-        pruned = {trial for trial in values if study.should_prune(trial)}
+        pruned = {trial for trial in values if study.should_prune(trial, step)}
         return {
             job: f"{self._pruner.kind} pruned trial {trial} at step {step:,}: {values[trial]:.1f}"
             for job in scores
-            if (trial := job // self._seeds_per_trial) in pruned
+            if (trial := self.trial_of(job)) in pruned
         }
 
     def _connected(self) -> OpenStudy:

@@ -26,7 +26,7 @@ from dqn.errors import UserError
 from dqn.interruption import terminable
 from dqn.sweep import outcome
 from dqn.sweep.breeder import TruncationBreeder
-from dqn.sweep.executors import Executor, ExecutorConfig, Failure, ProcessesConfig, SerialConfig, make_executor
+from dqn.sweep.executors import KEY, Executor, ExecutorConfig, Failure, ProcessesConfig, SerialConfig, make_executor
 from dqn.sweep.grouping import differing_only_in_traits, pieces
 from dqn.sweep.jobs import Job, Manifest, back_to_common_checkpoint, check_apart, check_place
 from dqn.sweep.progress import SweepProgress
@@ -53,7 +53,10 @@ class JobJudge(Judge, Protocol):
     """A judge that knows the jobs by their numbers."""
 
     def recall(self, job: int, scores: Mapping[int, float]) -> None:
-        """A job that has been begun scored this before, by step; told whenever its group begins to train."""
+        """A job that is over, or about to go on, scored this before, by step."""
+
+    def trial_of(self, job: int) -> int:
+        """Jobs of the same trial are judged together, by one and the same judge."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,9 @@ def launch(
     if breeder is not None:
         _prepare_population(jobs, initial_job_idx, breeder, folder)
     groups = _groups(waiting, chosen.max_members, judge, breeder)
+    if judge is not None:
+        _check_judged_together(groups, judge, chosen.executor)
+    _recall(judge, [job for job in jobs if job.summary is not None])
     folder.mkdir(parents=True, exist_ok=True)
     manifest.add(waiting)
     if len(waiting) < len(jobs):
@@ -231,6 +237,21 @@ def _groups(
     return groups
 
 
+def _check_judged_together(groups: Sequence[Group], judge: JobJudge, executor: ExecutorConfig) -> None:
+    """Raise a UserError if jobs of one trial would be trained by different processes."""
+    trials = [{judge.trial_of(job.number) for job in group.jobs} for group in groups]
+    if not isinstance(executor, SerialConfig) and sum(map(len, trials)) > len(set[int]().union(*trials)):
+        problem = "the seeds of a trial do not fit into one stack, and what prunes them must see all; use serial"
+        raise UserError(KEY, executor.kind, problem)
+
+
+def _recall(judge: JobJudge | None, jobs: Sequence[Job]) -> None:
+    """Tell the judge, if there is one, what jobs have scored so far."""
+    if judge is not None:
+        for job in jobs:
+            judge.recall(job.number, job.scores)
+
+
 def _rounds(groups: Sequence[Group], config: ExecutorConfig) -> Iterator[tuple[Executor, Sequence[Group]]]:
     """What an executor has to do at a time: everything; the serial one a single group, which processes may share."""
     if not isinstance(config, SerialConfig):
@@ -263,9 +284,7 @@ def train_group(group: Group) -> Summaries:
     waiting = [job for job in group.jobs if job.summary is None]
     if group.breeder is not None:
         _back_to_common_step(waiting, group.breeder)
-    if group.judge is not None:
-        for job in group.jobs:
-            group.judge.recall(job.number, job.scores)
+    _recall(group.judge, [job for job in group.jobs if job.summary is not None])
     by_step: dict[int, list[Job]] = {}
     for job in waiting:
         by_step.setdefault(job.checkpoint_step, []).append(job)
@@ -283,6 +302,7 @@ def _train_together(group: Group) -> Summaries:
     from dqn.observers.stack_progress import StackProgress
 
     jobs, judge, breeder = group.jobs, group.judge, group.breeder
+    _recall(judge, jobs)  # only now: until then nothing is decided about trials that wait for one of these
     numbers = [job.number for job in jobs]
 
     def judged(step: int, scores: Mapping[int, float]) -> dict[int, str]:

@@ -130,6 +130,8 @@ class OptunaSearch:
         size = self._trials_per_batch
         left = [trial.number for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))]
         for start in range(0, len(left), size):
+            # For what a trial lacks that was killed while it was proposed.
+            self._study.sampler = make_sampler(self._settings.sampler, self._space, left[start])
             batch = [self._propose(self._opened.trial(number)) for number in left[start : start + size]]
             if not self._has_our_launcher:
                 for proposal in batch:

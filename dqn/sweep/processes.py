@@ -81,11 +81,11 @@ class Processes:
 def _follow_the_leader(leader: int) -> None:
     """In a worker: Ctrl-C is for the process that leads, which then ends its workers; and they do not outlive it."""
     os.setpgid(0, 0)
-    threading.Thread(target=_outlive_by_a_second, args=(leader,), daemon=True).start()
+    threading.Thread(target=_end_with, args=(leader,), daemon=True).start()
 
 
-def _outlive_by_a_second(leader: int) -> None:
-    """End this process, whose runs save their state then, when the one that leads is gone.
+def _end_with(leader: int) -> None:
+    """Wait until the process that leads is gone, and end this one, whose runs save their state then.
 
     Linux could send a signal by itself, but sends several: one for each thread of the leader.
     """

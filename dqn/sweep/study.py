@@ -99,7 +99,7 @@ class OpenStudy:
         for key in [*now, *before]:
             if now.get(key) != before.get(key):
                 was = yaml_text(before[key]) if key in before else "nothing"
-                advice = f"was {was} when the sweep began; only hydra.sweeper.trials may grow"
+                advice = f"was {was} when the sweep began; it may have more hydra.sweeper.trials, but no other settings"
                 raise UserError(key, yaml_text(now[key]) if key in now else "nothing", advice)
 
     def trial(self, number: int) -> optuna.Trial:
@@ -110,9 +110,14 @@ class OpenStudy:
         """Tell a trial's value at a step; a trial that is run again tells anew."""
         self.storage.set_trial_intermediate_value(self._trial_id(number), step, value)
 
-    def should_prune(self, number: int) -> bool:
-        """Whether the pruner has given the trial up."""
-        return self.study.pruner.prune(self.study, self.storage.get_trial(self._trial_id(number)))
+    def should_prune(self, number: int, step: int) -> bool:
+        """Whether the pruner gives the trial up at this step.
+
+        It looks at the last step that was ever told. Of a trial that has gone back to a checkpoint that may be a later
+        one, and nothing is decided before it has got there again.
+        """
+        trial = self.storage.get_trial(self._trial_id(number))
+        return trial.last_step == step and self.study.pruner.prune(self.study, trial)
 
     def _trial_id(self, number: int) -> int:
         if number not in self._trial_ids:

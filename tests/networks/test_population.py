@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 from dqn.algorithms.double_dqn import DoubleDQN
 from dqn.algorithms.dqn import DQN
 from dqn.algorithms.losses import Huber, SquaredError
+from dqn.compilation import _traced
 from dqn.envs.base import EnvironmentSpec
 from dqn.learner import Learner
 from dqn.memory.batch import Batch
@@ -325,8 +328,10 @@ def test_a_restored_learner_goes_on_as_the_one_that_was_saved(optimizer: str, sh
         assert torch.equal(restored.state_dict()[name], tensor)
 
 
-@pytest.mark.parametrize("name", ["mlp", "cnn"])
-def test_half_precision_is_close_to_single_and_its_parameters_stay_single(name: str) -> None:
+@pytest.mark.parametrize(("name", "how"), [("mlp", nullcontext), ("cnn", nullcontext), ("mlp", _traced),
+                                           ("mlp_alone", _traced)])  # fmt: skip
+def test_half_precision_is_close_to_single_and_its_parameters_stay_single(name: str, how: Callable[[], Any]) -> None:
+    """Also in the form that is compiled."""
     case = Case(name)
     members = case.members
     traits = torch.full((members,), 0.5)
@@ -345,11 +350,15 @@ def test_half_precision_is_close_to_single_and_its_parameters_stay_single(name: 
         discount_t=torch.full((members, N), 0.9),
         obs_t=observations_of(case.spec, members, N, seed=1),
     )
-    q, q_half = (learner.q_values(case.observations) for learner in (single, half))
+    q = single.q_values(case.observations)
+    with how():
+        q_half = half.q_values(case.observations)
     assert q_half.dtype == half.parameters.dtype == torch.float32
     assert not torch.equal(q, q_half)
     torch.testing.assert_close(q_half, q, rtol=0.05, atol=0.01)
-    norms, norms_half = (learner.update(batch, torch.full((members,), 0.1)).gradient_norm for learner in (single, half))
+    norms = single.update(batch, torch.full((members,), 0.1)).gradient_norm
+    with how():
+        norms_half = half.update(batch, torch.full((members,), 0.1)).gradient_norm
     torch.testing.assert_close(norms_half, norms, rtol=0.05, atol=0.01)
     change, change_half = (learner.parameters - case.parameters for learner in (single, half))
     assert torch.nn.functional.cosine_similarity(change, change_half).min() > 0.99

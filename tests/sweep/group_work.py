@@ -74,7 +74,7 @@ def linger(folder: Path, number: int) -> int:
         wait_until(lambda: run.interrupted or (number == 0 and starts(folder, 1) > 0))
         if run.interrupted:
             time.sleep(1)  # writing
-            (folder / "saved").touch()
+            (folder / f"saved-{number}").touch()
     return number**2
 
 

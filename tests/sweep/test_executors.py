@@ -119,7 +119,7 @@ def test_closing_the_iterator_stops_what_still_runs_and_lets_it_save(kind, tmp_p
     group_work.wait_until(lambda: not is_alive(pid), seconds=30)
     assert not is_alive(pid)
     if kind != "slurm":  # which gives jobs time, but submitit's imitation of it on one machine does not
-        assert (tmp_path / "starts" / "saved").exists()
+        assert (tmp_path / "starts" / "saved-1").exists()
 
 
 def test_workers_save_and_end_when_the_process_that_leads_is_killed(tmp_path):
@@ -132,7 +132,7 @@ def test_workers_save_and_end_when_the_process_that_leads_is_killed(tmp_path):
     group_work.wait_until(lambda: not any(map(is_alive, workers)), seconds=30)
     assert len(workers) == 2
     assert not any(map(is_alive, workers))
-    assert (tmp_path / "saved").exists()
+    assert {path.name for path in tmp_path.glob("saved-*")} == {"saved-1", "saved-2"}
 
 
 def is_alive(pid: int) -> bool:

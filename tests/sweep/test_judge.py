@@ -133,6 +133,19 @@ def test_what_is_recalled_counts_as_if_it_had_been_seen(address):
     assert reported(address, 0) == {100: 300.0, 200: 350.0}
 
 
+def test_a_trial_that_has_gone_back_is_not_judged_by_what_it_was_later(address):
+    study = ask(address, 2)
+    judge = judge_of(address, seeds=1)
+    for step in (100, 200, 300):
+        judge(step, {0: 50.0})
+    study.tell(0, 50.0)
+    OpenStudy(address, MEDIAN, None).report(1, 300, 1.0)
+    again = judge_of(address, seeds=1)
+    assert again(100, {1: 40.0}) == {}
+    assert again(200, {1: 10.0}) == {}
+    assert set(again(300, {1: 10.0})) == {1}
+
+
 def test_a_trial_that_is_trained_again_tells_anew(address):
     ask(address, 1)
     judge_of(address)(100, {0: 10.0, 1: 30.0})

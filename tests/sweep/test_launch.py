@@ -11,6 +11,7 @@ from hydra.types import RunMode
 from launched import JudgeOf, Launch, config, contents, manifest, metrics, summary, train_alone, weights
 
 from dqn import run
+from dqn.errors import UserError
 from dqn.sweep import launch as launcher
 
 RATES = ["optimizer.learning_rate=0.001", "optimizer.learning_rate=0.0003"]
@@ -203,7 +204,17 @@ def test_a_sweep_that_was_stopped_goes_on_with_what_is_unfinished(how, error, ge
     }
     capsys.readouterr()
 
-    answers = launch(sweep, BATCHES, resume=True)
+    def watch(step, scores):
+        assert not any((sweep / FOLDERS[job] / "summary.json").exists() for job in scores)
+        return {}
+
+    judge = JudgeOf(watch)
+    answers = launch(sweep, BATCHES, resume=True, judge=judge)
+    assert {job: list(steps) for job, steps in judge.recalled.items()} == {
+        **{job: [100, 200, 300, 400] for job in (0, 1)},
+        **{job: list(range(100, gets_to + 1, 100)) for job in (2, 3)},
+        4: [],
+    }
     told = capsys.readouterr().err
     assert "2 of 5 jobs are over already" in told
     assert "2 jobs from 0" not in told
@@ -274,6 +285,16 @@ def test_a_sweep_is_extended_without_touching_what_it_has(launch, tmp_path):
         assert f"optimizer.learning_rate={values['optimizer']['learning_rate']}" == rate
         assert f"seed={values['seed']}" == seed
     assert all(answer.return_value is not None for answer in answers)
+
+
+def test_seeds_that_are_judged_together_are_not_trained_apart(launch, tmp_path):
+    jobs = [["seed=0", "trainer.batch_size=8"], ["seed=1", "trainer.batch_size=6"]]  # of one trial
+    words = "hydra/launcher/executor=processes", "trainer.total_steps=100"
+    with pytest.raises(
+        UserError, match=r"^hydra.launcher.executor=processes: the seeds of a trial do not fit into one"
+    ):
+        launch(tmp_path / "sweep", jobs, *words, judge=lambda step, scores: {})
+    assert not (tmp_path / "sweep").exists()
 
 
 @pytest.mark.parametrize("keeps_numbers", [True, False])

@@ -122,13 +122,20 @@ def test_a_killed_sweep_goes_on_with_none_lost_and_none_doubled(goes_on, make_se
     assert all((path / "summary.json").is_file() for path in folders)
 
 
-def test_a_trial_killed_while_it_was_proposed_gets_what_it_lacks(make_search):
-    search, first = make_search(*SMALL, stop_at_batch=1)
+@pytest.mark.parametrize("sampler", ["tpe", "grid"])
+def test_a_trial_killed_while_it_was_proposed_gets_what_it_lacks(sampler, make_search):
+    rate = "optimizer.learning_rate=choice(1e-5,1e-4,1e-3,2e-3,1e-2,1e-1)" if sampler == "grid" else RATE
+    words = [rate, *SMALL[1:], f"hydra/sweeper/sampler={sampler}"]
+    search, first = make_search(*words, stop_at_batch=1)
     with pytest.raises(KeyboardInterrupt):
         search.run()
-    optuna.load_study(study_name="cartpole", storage=f"sqlite:///{first.folder / 'optuna.db'}").ask()
-    search, second = make_search(*SMALL, f"sweep.resume={first.folder}")
+    storage = f"sqlite:///{first.folder / 'optuna.db'}"
+    sampling = make_sampler(search._settings.sampler, search._space, 2)
+    optuna.load_study(study_name="cartpole", storage=storage, sampler=sampling).ask()
+    search, second = make_search(*words, f"sweep.resume={first.folder}")
     search.run()
+    rates = {trial.params["optimizer.learning_rate"] for trial in trials_in(first.folder)}
+    assert len(rates) == 6
     assert len(trials_in(first.folder, states=(TrialState.COMPLETE,))) == 6
     assert sorted(second.jobs) == list(range(12))
 

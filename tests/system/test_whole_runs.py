@@ -54,6 +54,10 @@ def test_the_saved_config_runs_again_to_the_same_bytes(shell, tmp_path):
         one, two = ((tmp_path / run / file).read_bytes() for run in ("one", "two"))
         assert one.replace(b"/one", b"/two") == two
     assert OmegaConf.load(tmp_path / "two" / "config.yaml").seed == 7
+    group = shell("train", "--config-path", "one", "--config-name", "config", "hydra.run.dir=three", "logger=none")
+    assert group.returncode == 2
+    assert "logger=none: the config that a run or a sweep has left has no groups to choose from" in group.stderr
+    assert not (tmp_path / "three").exists()
 
 
 def test_interrupted_and_resumed(shell, tmp_path):
