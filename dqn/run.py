@@ -269,8 +269,9 @@ class Run:
             "seconds": round(self._seconds, 3),
             "compile_seconds": round(Compiled.seconds - self._compiled_before, 3),
         }
+        best = trainer.standing
         networks = Networks(
-            learner.template, learner.parameters[m], end.step, trainer.best_parameters[m], int(trainer.best_step[m])
+            learner.template, learner.parameters[m], end.step, best.best_parameters[m], int(best.best_step[m])
         )
         member = self._members[self._numbers[m]]
         member.conclude(end, record, networks, trainer.device, lambda: trainer.interrupted)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,16 +13,16 @@ from torch import Tensor
 from dqn import members
 from dqn.agent import MOST_CALLS, Agent
 from dqn.config import StopConfig, TrainerConfig
-from dqn.convergence import Convergence, ValueProbe
 from dqn.envs.base import Array, Environment
 from dqn.evaluation import Evaluator
-from dqn.events import End, Episode, Evaluation, Event, Learning, Pause
+from dqn.events import End, Episode, Event, Learning, Pause
 from dqn.interruption import PlayInterruptedError
 from dqn.learner import Learner
 from dqn.memory.stream import Experience
 from dqn.memory.uniform import UniformMemory
 from dqn.randomness import Stream, derive_seed
 from dqn.sections import Sections
+from dqn.standing import Standing
 from dqn.traits import Traits
 from dqn.transfer import HostCopy, to_device
 from dqn.updates import UpdatePlan, crossed
@@ -112,14 +111,7 @@ class Trainer:
         self.finished = np.zeros(self.members, dtype=bool)
         self._endings: dict[int, tuple[str, str]] = {}
         self._gone = np.zeros(self.members, dtype=bool)  # finished, and their End has been told
-        self.best_score = np.full(self.members, -np.inf)
-        self.best_step = np.full(self.members, -1, dtype=np.int64)
-        self.best_parameters = torch.zeros_like(parts.learner.parameters)
-        self._evaluations = 0
-        self._last_evaluation = 0  # the step of it
-        self._in_a_row = np.zeros(self.members, dtype=np.int64)
-        self._convergence = Convergence(stop)
-        self._probe = ValueProbe()
+        self.standing = Standing(parts.learner.parameters, stop)
         self._agent = Agent(parts.environment, parts.learner, parts.memory, parts.traits.plan)
         self._averages = self._agent.averages
         self._plays = self._agent.plays and not settings.learn_while_stepping
@@ -162,8 +154,8 @@ class Trainer:
                 yield from self._report_learning()
             # Also at the end, so that the last network can be the best.
             period = self.periods.evaluation_steps
-            due = period is not None and (ending or crossed(period, self._last_evaluation, self.steps) > 0)
-            if due and self._last_evaluation < self.steps and not self._gone.all():
+            due = period is not None and (ending or crossed(period, self.standing.last_step, self.steps) > 0)
+            if due and self.standing.last_step < self.steps and not self._gone.all():
                 yield from self._evaluate()
             if (self.finished & ~self._gone).any() or crossed(self.periods.pause_steps, before, self.steps):
                 yield Pause(-1, self.steps)
@@ -330,7 +322,7 @@ class Trainer:
         total = self.settings.total_episodes
         if total is not None and self.episodes[m] >= total:
             return "completed", f"{total:,} episodes"
-        reason = self._convergence.reason(int(self._in_a_row[m]))
+        reason = self.standing.convergence(m)
         return None if reason is None else ("converged", reason)
 
     def close(self) -> None:
@@ -361,36 +353,17 @@ class Trainer:
             )
 
     def _evaluate(self) -> Iterator[Event]:
-        probing = self._convergence.settings.max_value_change is not None
-        q_function = self.parts.learner.q_values
-        collect = self._probe.collect if probing else None
+        standing, evaluator, q_function = self.standing, self.parts.evaluator, self.parts.learner.q_values
+        number, since, watching = standing.evaluations, standing.last_step, standing.wants_observations
         try:
             with self.sections("evaluate"):
-                games = self.parts.evaluator(q_function, self._evaluations, lambda: self.interrupted, collect)
+                games = evaluator(q_function, number, lambda: self.interrupted, watching)
         except PlayInterruptedError:
             return  # still due: a resumed run plays it again
-        since, self._last_evaluation = self._last_evaluation, self.steps
-        changes = self._probe.change(q_function) if probing else None
-        self._evaluations += 1
-        scores = {m: float(np.mean(games[m].returns)) for m in self.remaining}
-        for m, score in scores.items():
-            change = None if changes is None else changes[m]
-            is_best = bool(score >= self.best_score[m])  # of equals the later, which has learned longer
-            if is_best:
-                self.best_score[m], self.best_step[m] = score, self.steps
-                self.best_parameters[m] = self.parts.learner.parameters[m]
-            optimal = games[m].optimal
-            yield Evaluation(
-                member=m,
-                step=self.steps,
-                returns=tuple(games[m].returns),
-                lengths=tuple(games[m].lengths),
-                epsilon=self.parts.evaluator.epsilon,
-                optimal=None if optimal is None else tuple(optimal),
-                value_change=change,
-                is_best=is_best,
-            )
-            self._in_a_row[m] = self._in_a_row[m] + 1 if self._convergence.meets(games[m], change) else 0
+        events = standing.take_in(self.steps, games, self.remaining, evaluator.epsilon, q_function)
+        yield from events
+        scores = {event.member: float(np.mean(event.returns)) for event in events}
+        for m in scores:
             self._finish_if_over(m)
         for m, reason in (self.judge(self.steps, scores) if self.judge else {}).items():
             if not self.finished[m]:
@@ -408,7 +381,7 @@ class Trainer:
         """
         learner = self.parts.learner
         learner.load_state_dict(members.select(learner.state_dict(), succession.sources))
-        self._in_a_row[np.array(succession.sources) != np.arange(self.members)] = 0
+        self.standing.begin_anew(np.array(succession.sources) != np.arange(self.members))
         self.parts.traits.take_over(succession.traits)
         learner.target_rule = succession.traits.target_rule
 
@@ -454,17 +427,11 @@ class Trainer:
         """Everything but the environments' own state; see `dqn.members`."""
         return {
             "steps": self.steps,
-            "evaluations": self._evaluations,
-            "last_evaluation": self._last_evaluation,
             "episodes": self.episodes.tolist(),
             "updates": self.updates.tolist(),
-            "best_score": [score if math.isfinite(score) else None for score in self.best_score.tolist()],
-            "best_step": self.best_step.tolist(),
-            "in_a_row": self._in_a_row.tolist(),
-            "best_parameters": self.best_parameters,
             "average_sums": self._averages.sums,
             "average_counts": self._averages.counts,
-            "probe": self._probe.state_dict(),
+            **self.standing.state_dict(),
             "learner": self.parts.learner.state_dict(),
             "memory": self.parts.memory.state_dict() if memory else {},
         }
@@ -472,17 +439,12 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` gave; environments begin new episodes."""
         self.steps = state["steps"]
-        self._evaluations, self._last_evaluation = state["evaluations"], state["last_evaluation"]
         self._progress[0] = self.steps
         self.episodes[:] = state["episodes"]
         self.updates[:] = state["updates"]
-        self.best_score[:] = [-np.inf if score is None else score for score in state["best_score"]]
-        self.best_step[:] = state["best_step"]
-        self._in_a_row[:] = state["in_a_row"]
-        self.best_parameters.copy_(state["best_parameters"])
+        self.standing.load_state_dict(state)
         self._averages.sums.copy_(state["average_sums"])
         self._averages.counts.copy_(state["average_counts"])
-        self._probe.load_state_dict({name: tensor.to(self.device) for name, tensor in state["probe"].items()})
         self.parts.learner.load_state_dict(state["learner"])
         if state["memory"]:
             self.parts.memory.load_state_dict(state["memory"])

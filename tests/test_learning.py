@@ -44,5 +44,5 @@ def test_the_default_preset_solves_cartpole(make_config):
     best = max(np.mean(event.returns) for event in trainer.run() if isinstance(event, Evaluation))
     trainer.close()
     assert best >= 475
-    network = member_network(trainer.parts.learner.template, trainer.best_parameters[0])
+    network = member_network(trainer.parts.learner.template, trainer.standing.best_parameters[0])
     assert evaluate_network(config, network, torch.device("cpu"), lambda: False)["mean_return"] >= 475

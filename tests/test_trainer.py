@@ -327,8 +327,8 @@ def test_evaluations_pauses_and_the_best_network(make_config):
     trainer.close()
     assert snapshots.pop("pauses") == [700, 1400, 2100, 2500]
     assert list(snapshots) == [1000, 2000, 2500]
-    assert trainer.best_step.tolist() == [best_step]
-    torch.testing.assert_close(trainer.best_parameters, snapshots[best_step], rtol=0, atol=0)
+    assert trainer.standing.best_step.tolist() == [best_step]
+    torch.testing.assert_close(trainer.standing.best_parameters, snapshots[best_step], rtol=0, atol=0)
 
 
 def test_evaluations_do_not_change_training(make_config):

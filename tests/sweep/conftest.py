@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,21 @@ def config_loader() -> ConfigLoaderImpl:
     register_resolvers()
     setup_globals()
     return ConfigLoaderImpl(create_config_search_path(str(CONF)))
+
+
+@pytest.fixture
+def two_nodes() -> Iterator[tuple[Any, Any]]:
+    """A Ray cluster of two nodes with one core each, and the node that is not its head."""
+    cluster_utils = pytest.importorskip("ray.cluster_utils")
+    quickly = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
+    small = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+    cluster = cluster_utils.Cluster(
+        initialize_head=True, head_node_args={**small, "include_dashboard": False, "_system_config": quickly}
+    )
+    try:
+        yield cluster, cluster.add_node(**small)
+    finally:
+        cluster.shutdown()
 
 
 @pytest.fixture

@@ -187,28 +187,19 @@ def test_slurm_asks_for_what_the_config_says(tmp_path, monkeypatch):
 
 
 @pytest.mark.ray
-def test_a_ray_node_that_dies_in_mid_sweep_costs_no_result(tmp_path):
-    cluster_utils = pytest.importorskip("ray.cluster_utils")
-    quickly = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
-    small = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
-    cluster = cluster_utils.Cluster(
-        initialize_head=True, head_node_args={**small, "include_dashboard": False, "_system_config": quickly}
-    )
-    try:
-        doomed = cluster.add_node(**small)
+def test_a_ray_node_that_dies_in_mid_sweep_costs_no_result(two_nodes, tmp_path):
+    cluster, doomed = two_nodes
 
-        def kill_the_node_at_work() -> None:
-            group_work.wait_until(lambda: any(tmp_path.glob(f"*-{doomed.node_id}-*")))
-            cluster.remove_node(doomed, allow_graceful=False)
-            (tmp_path / "go").touch()
+    def kill_the_node_at_work() -> None:
+        group_work.wait_until(lambda: any(tmp_path.glob(f"*-{doomed.node_id}-*")))
+        cluster.remove_node(doomed, allow_graceful=False)
+        (tmp_path / "go").touch()
 
-        killer = threading.Thread(target=kill_the_node_at_work)
-        killer.start()
-        executor = executor_of("ray", tmp_path, address=cluster.address)
-        results = dict(executor.run(partial(group_work.on_any_node, tmp_path), range(4)))
-        killer.join()
-    finally:
-        cluster.shutdown()
+    killer = threading.Thread(target=kill_the_node_at_work)
+    killer.start()
+    executor = executor_of("ray", tmp_path, address=cluster.address)
+    results = dict(executor.run(partial(group_work.on_any_node, tmp_path), range(4)))
+    killer.join()
     assert results == {0: 0, 1: 1, 2: 4, 3: 9}
     (lost,) = tmp_path.glob(f"*-{doomed.node_id}-*")
     number = int(lost.name.split("-")[0])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import signal
+import threading
 
 import pytest
 import torch
+from group_work import wait_until
 from hydra.types import RunMode
 from launched import JudgeOf, Launch, config, contents, manifest, metrics, summary, train_alone, weights
 
@@ -265,6 +267,32 @@ def test_a_group_whose_process_has_died_goes_on_with_what_is_unfinished(launch, 
     for job, folder in enumerate(folders):  # step 300 was evaluated, but not saved
         scores = {r["step"]: r["mean_return"] for r in metrics(folder) if r["kind"] == "evaluation"}
         assert judge.recalled[job] == {step: score for step, score in scores.items() if step <= 200}
+
+
+@pytest.mark.ray
+def test_a_sweep_survives_the_loss_of_a_node_of_its_ray_cluster(launch, two_nodes, tmp_path):
+    cluster, doomed = two_nodes
+
+    def kill_a_node_when_both_are_at_work():
+        wait_until(lambda: len(list(tmp_path.glob("*/checkpoints/*"))) > 0 and at_work(tmp_path) == 2)
+        cluster.remove_node(doomed, allow_graceful=False)
+
+    killer = threading.Thread(target=kill_a_node_when_both_are_at_work)
+    killer.start()
+    on_ray = "hydra/launcher/executor=ray", f"hydra.launcher.executor.address={cluster.address}"
+    launch(tmp_path, BATCHES, *on_ray, "trainer.total_steps=6000")
+    killer.join()
+    for name in FOLDERS:
+        assert summary(tmp_path / name)["status"] == "completed"
+        steps = [record["step"] for record in metrics(tmp_path / name) if record["kind"] == "evaluation"]
+        assert steps == list(range(100, 6001, 100))
+
+
+def at_work(sweep):
+    """How many groups of `BATCHES` have begun but not ended."""
+    begun = [(sweep / name / "metrics.jsonl").exists() for name in FOLDERS]
+    ended = [(sweep / name / "summary.json").exists() for name in FOLDERS]
+    return sum(begun[first] and not ended[first] for first in (0, 2, 4))
 
 
 def before_step(records, step):
