@@ -88,7 +88,7 @@ def on_any_node(folder: Path, number: int) -> int:
     import ray
 
     node = ray.get_runtime_context().get_node_id()
-    (folder / f"{number}-{node}-{uuid.uuid4().hex}").touch()
+    (folder / f"{number}-{node}-{os.getpid()}-{uuid.uuid4().hex}").touch()
     wait_until((folder / "go").exists)
     return number**2
 

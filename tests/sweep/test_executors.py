@@ -192,7 +192,10 @@ def test_a_ray_node_that_dies_in_mid_sweep_costs_no_result(two_nodes, tmp_path):
 
     def kill_the_node_at_work() -> None:
         group_work.wait_until(lambda: any(tmp_path.glob(f"*-{doomed.node_id}-*")))
+        (start,) = tmp_path.glob(f"*-{doomed.node_id}-*")
         cluster.remove_node(doomed, allow_graceful=False)
+        # Its worker outlives it by a moment, in which it could finish this group and begin another.
+        group_work.wait_until(lambda: not is_alive(int(start.name.split("-")[2])))
         (tmp_path / "go").touch()
 
     killer = threading.Thread(target=kill_the_node_at_work)
