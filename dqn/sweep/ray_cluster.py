@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from dqn.sweep.executors import (
     last_line,
 )
 
+_KNOCK_SECONDS = 5
 _OBJECT_STORE_BYTES = 100 * 2**20  # of a local Ray; results are small, and Ray would take a third of the memory
 
 
@@ -68,8 +70,9 @@ class Ray:
         quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
         if self._config.address is not None:
             try:
+                _knock(self._config.address)
                 self._ray.init(self._config.address, **quiet)
-            except (ConnectionError, RuntimeError, ValueError) as error:
+            except (OSError, RuntimeError, ValueError) as error:
                 expectation = f"no Ray cluster answers there ({first_line(str(error))})"
                 raise UserError(f"{KEY}.address", self._config.address, expectation) from error
             return
@@ -88,3 +91,10 @@ class Ray:
             return Failure(last_line(str(error)))
         except self._ray.exceptions.RayError as error:
             return Failure(first_line(str(error)))
+
+
+def _knock(address: str) -> None:
+    """Raise an OSError if nobody listens at host:port, where Ray would try for minutes."""
+    host, _, port = address.rpartition("//")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()
