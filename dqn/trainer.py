@@ -144,11 +144,11 @@ class Trainer:
             yield from self._end_diverged(before)
             if self.interrupted and not self._gone.all():
                 yield Pause(-1, self.steps)
-                self._finish(~self.finished, "interrupted", "stopped by a signal")
+                self._finish(np.flatnonzero(~self.finished).tolist(), "interrupted", "stopped by a signal")
                 yield from self._end_finished()
                 return
             if self.settings.total_steps is not None and self.steps >= self.settings.total_steps:
-                self._finish(~self.finished, "completed", f"{self.steps:,} steps")
+                self._finish(np.flatnonzero(~self.finished).tolist(), "completed", f"{self.steps:,} steps")
             ending = bool((self.finished & ~self._gone).any())
             if self.steps > before and (ending or crossed(self.periods.log_steps, before, self.steps)):
                 yield from self._report_learning()
@@ -367,7 +367,7 @@ class Trainer:
             self._finish_if_over(m)
         for m, reason in (self.judge(self.steps, scores) if self.judge else {}).items():
             if not self.finished[m]:
-                self._finish(np.arange(self.members) == m, "pruned", reason)
+                self._finish([m], "pruned", reason)
         going_on = {m: score for m, score in scores.items() if not self.finished[m]}
         succession = self.succession_rule(since, self.steps, going_on) if self.succession_rule else None
         if succession is not None:
@@ -394,20 +394,20 @@ class Trainer:
                     f"the loss stopped being a finite number between steps {steps_before:,} and {self.steps:,}; "
                     "a lower optimizer.learning_rate, algorithm/loss=huber or optimizer.max_gradient_norm=10 may help"
                 )
-                self._finish(np.arange(self.members) == m, "diverged", reason)
+                self._finish([m], "diverged", reason)
                 yield from self._end_finished(only=m)
 
-    def _finish(self, members: Array, status: str, reason: str) -> None:
-        """Members (M,) learn no more; their `End` follows when everything about them has been reported."""
-        self.finished |= members
-        for m in np.nonzero(members)[0].tolist():
+    def _finish(self, members: Sequence[int], status: str, reason: str) -> None:
+        """These learn no more; their `End` follows when everything about them has been reported."""
+        for m in members:
+            self.finished[m] = True
             self._endings[m] = (status, reason)
 
     def _finish_if_over(self, m: int) -> None:
         """Finish a member that has made its episodes or has converged."""
         ending = self._ending(m)
         if ending is not None and not self.finished[m]:
-            self._finish(np.arange(self.members) == m, *ending)
+            self._finish([m], *ending)
 
     def _end_finished(self, only: int | None = None) -> Iterator[Event]:
         for m in np.nonzero(self.finished & ~self._gone)[0].tolist():
