@@ -272,10 +272,10 @@ class Trainer:
         """What the step call that reached agent step `step` has brought, (M, E) each."""
         self._returns += rewards
         self._lengths += ~was_reset
-        for m, e in zip(*np.nonzero(ended), strict=True):
+        for m, e in np.argwhere(ended).tolist():
             if not self.finished[m]:
                 self.episodes[m] += 1
-                yield Episode(int(m), step, float(self._returns[m, e]), int(self._lengths[m, e]))
+                yield Episode(m, step, float(self._returns[m, e]), int(self._lengths[m, e]))
             self._returns[m, e], self._lengths[m, e] = 0.0, 0
 
     def _learn(self, counts: Array, call: int) -> None:

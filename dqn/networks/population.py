@@ -27,7 +27,8 @@ class Population:
     """M members of one network, whose parameters are views of the flat tensor that was given.
 
     A member is a plain module: with M = 1, or with convolutions on a CPU, members are applied one after the other
-    (a grouped convolution is slower there); otherwise all at once by `torch.vmap`.
+    (a grouped convolution is slower there); otherwise all at once by `torch.vmap`. While they are traced, one alone
+    is a stack of one, where a bias is added by the kernel of the activation, not by a copy before the product.
 
     Args:
         template: the single-member module; only its structure is used.
@@ -40,10 +41,11 @@ class Population:
         self._template = copy.deepcopy(template).to(parameters.device)
         self._parameters = parameters
         self._shapes = {name: parameter.shape for name, parameter in template.named_parameters()}
+        self._can_stack = not convolves or parameters.device.type != "cpu"
         self._one_by_one: list[nn.Module] = []
         self._stacked: dict[str, Tensor] = {}
         self._leaves: list[list[Tensor]] = []  # per member, or one list for all
-        if members == 1 or (convolves and parameters.device.type == "cpu"):
+        if members == 1 or not self._can_stack:
             self._one_by_one = [self._bind(row) for row in parameters]
             self._leaves = [list(network.parameters()) for network in self._one_by_one]
         else:
@@ -78,7 +80,7 @@ class Population:
             name: piece.view(-1, *shape) for (name, shape), piece in zip(self._shapes.items(), pieces, strict=True)
         }
         with _PlainProducts():
-            if self._one_by_one:
+            if not self._can_stack:
                 members = [{name: tensor[m] for name, tensor in stacked.items()} for m in range(len(parameters))]
                 return torch.stack([self._apply(p, o) for p, o in zip(members, observations, strict=True)])
             return torch.vmap(self._apply)(stacked, observations)
