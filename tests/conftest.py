@@ -12,6 +12,13 @@ from dqn.validation import validate
 
 MakeConfig = Callable[..., Config]
 
+LONG = ("test_compilation.py", "test_learning.py", "test_whole_runs.py", "test_sweeps.py", "test_bad_input.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that take long come first, or one process would wait at the end for the last of the other."""
+    items.sort(key=lambda item: item.path.name not in LONG)
+
 
 @pytest.fixture(scope="session")
 def make_config() -> MakeConfig:
