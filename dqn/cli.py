@@ -120,12 +120,13 @@ def _check_is_no_sweep(config: Any, hydra_config: Any) -> None:
     from hydra.types import RunMode
     from omegaconf import OmegaConf
 
+    sweeper = hydra_config.runtime.choices["hydra/sweeper"]
+    is_alone = hydra_config.mode == RunMode.RUN
     resumed = OmegaConf.select(config, "sweep.resume")
-    if resumed is not None:
+    if resumed is not None and (is_alone or sweeper == "basic"):  # a search goes on by itself, whoever trains its jobs
         advice = "goes on with a sweep: give -m and hydra/launcher=population; one run goes on with resume=<its folder>"
         raise UserError("sweep.resume", resumed, advice)
-    sweeper = hydra_config.runtime.choices["hydra/sweeper"]
-    if sweeper != "basic" and hydra_config.mode == RunMode.RUN:
+    if is_alone and sweeper != "basic":
         raise UserError("hydra/sweeper", sweeper, "searches where -m is given")
 
 

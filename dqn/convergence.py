@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import fmean
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -63,7 +63,7 @@ class Convergence:
         stop = self.settings
         met = self.wanted
         if stop.mean_return is not None:
-            met &= float(np.mean(played.returns)) >= stop.mean_return
+            met &= fmean(played.returns) >= stop.mean_return
         if stop.optimal:
             met &= played.optimal is not None and all(played.optimal)
         if stop.max_value_change is not None:

@@ -7,6 +7,7 @@ upload. `step` counts agent steps of one member (decisions, summed over its envi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import fmean
 from typing import ClassVar
 
 
@@ -63,6 +64,11 @@ class Evaluation(Event):
     value_change: float | None
     is_best: bool
 
+    @property
+    def mean_return(self) -> float:
+        """Of the episodes."""
+        return fmean(self.returns)
+
 
 @dataclass(frozen=True)
 class Pause(Event):
@@ -73,7 +79,7 @@ class Pause(Event):
 
 @dataclass(frozen=True)
 class End(Event):
-    """The member's training is over: `status` is completed, converged, interrupted or diverged."""
+    """The member's training is over: `status` is completed, converged, interrupted, pruned or diverged."""
 
     kind: ClassVar[str] = "end"
     status: str

@@ -48,8 +48,7 @@ class Member:
     def tell(self, event: Event) -> None:
         """Hand an event to all that listen."""
         if isinstance(event, Evaluation) and event.is_best:
-            mean = sum(event.returns) / len(event.returns)
-            self._best_evaluation = {"step": event.step, "mean_return": mean}
+            self._best_evaluation = {"step": event.step, "mean_return": event.mean_return}
         for observer in self._observers:
             observer.on_event(event)
 

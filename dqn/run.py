@@ -17,7 +17,7 @@ from dqn.breeding import Breeder
 from dqn.compilation import Compiled
 from dqn.compose import with_values
 from dqn.config import Config
-from dqn.errors import UserError
+from dqn.errors import TrainingError, UserError
 from dqn.events import End, Pause
 from dqn.experiment import build_trainer, make_traits
 from dqn.files import disk_errors_explained
@@ -90,10 +90,10 @@ def resume(
 
     Raises:
         UserError: there is no such run, it has no whole checkpoint, or nothing is left to do.
-        ValueError: the checkpoints are not of the same step.
-        TrainingError: training had to stop.
+        TrainingError: the checkpoints are not of the same step, or training had to stop.
     """
     values, configs, states = [], [], []
+    damaged: list[str] = []
     for path in paths:
         folder = RunFolder(path)
         folder.check_is_run("resume")
@@ -103,8 +103,10 @@ def resume(
         configs.append(validate(Config, with_values(values[-1], changed_traits(state))))
         for damage in damages:
             say(f"{damage}; the one before is used")
+        damaged += [f"{folder}: {damage}" for damage in damages]
     if len({state["trainer"]["steps"] for state in states}) > 1:
-        raise ValueError("resume: the last checkpoints are not of the same step")
+        advice = "the runs cannot go on together: remove damaged checkpoints, and each goes on from the one before"
+        raise TrainingError(f"{'; '.join(damaged) or 'checkpoints of different steps'}; {advice}")
     trainer = build_trainer(configs)
     trainer.load_state_dict(members.join([state["trainer"] for state in states]))
     folder = RunFolder(paths[0])

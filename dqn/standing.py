@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,7 @@ class Standing:
         self.last_step = step
         events = []
         for m in members:
-            score, change = float(np.mean(games[m].returns)), None if changes is None else changes[m]
+            score, change = fmean(games[m].returns), None if changes is None else changes[m]
             is_best = bool(score >= self._best_score[m])  # of equals the later, which has learned longer
             if is_best:
                 self._best_score[m], self.best_step[m] = score, step

@@ -133,6 +133,8 @@ class Trainer:
         self._start()
         for m in range(self.members):
             self._finish_if_over(m)  # it was stopped just after it had come to its end
+        if self._evaluation_is_due():  # it was stopped before that had been played
+            yield from self._evaluate()
         while not self._gone.all():
             before, stop_at = self.steps, self.periods.next_stop(self.steps)
             if self.settings.total_steps is not None:
@@ -152,10 +154,7 @@ class Trainer:
             ending = bool((self.finished & ~self._gone).any())
             if self.steps > before and (ending or crossed(self.periods.log_steps, before, self.steps)):
                 yield from self._report_learning()
-            # Also at the end, so that the last network can be the best.
-            period = self.periods.evaluation_steps
-            due = period is not None and (ending or crossed(period, self.standing.last_step, self.steps) > 0)
-            if due and self.standing.last_step < self.steps and not self._gone.all():
+            if self._evaluation_is_due(ending):
                 yield from self._evaluate()
             if (self.finished & ~self._gone).any() or crossed(self.periods.pause_steps, before, self.steps):
                 yield Pause(-1, self.steps)
@@ -352,6 +351,13 @@ class Trainer:
                 learning_rate=rate[m],
             )
 
+    def _evaluation_is_due(self, ending: bool = False) -> bool:
+        """Whether the networks of this step are to be evaluated; at the end too, so that the last can be the best."""
+        period, last_step = self.periods.evaluation_steps, self.standing.last_step
+        if period is None or last_step == self.steps or self._gone.all():
+            return False
+        return ending or crossed(period, last_step, self.steps) > 0
+
     def _evaluate(self) -> Iterator[Event]:
         standing, evaluator, q_function = self.standing, self.parts.evaluator, self.parts.learner.q_values
         number, since, watching = standing.evaluations, standing.last_step, standing.wants_observations
@@ -362,7 +368,7 @@ class Trainer:
             return  # still due: a resumed run plays it again
         events = standing.take_in(self.steps, games, self.remaining, evaluator.epsilon, q_function)
         yield from events
-        scores = {event.member: float(np.mean(event.returns)) for event in events}
+        scores = {event.member: event.mean_return for event in events}
         for m in scores:
             self._finish_if_over(m)
         for m, reason in (self.judge(self.steps, scores) if self.judge else {}).items():

@@ -22,9 +22,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def make_config() -> MakeConfig:
-    """make_config("experiment=cartpole", "seed=1") is the checked config of such a command line."""
+    """make_config("experiment=cartpole", "seed=1") is the checked config of such a command line, but not compiled."""
 
     def make(*overrides: str) -> Config:
-        return validate(Config, compose_config(overrides))
+        return validate(Config, compose_config(["trainer.compile=never", *overrides]))
 
     return make

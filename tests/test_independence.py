@@ -75,7 +75,7 @@ def final_scores(make_config, seeds, *words):
     trainer = build_trainer([make_config(*training, f"seed={seed}") for seed in seeds])
     evaluations = [event for event in trainer.run() if isinstance(event, Evaluation)]
     trainer.close()
-    return [sum(event.returns) / len(event.returns) for event in evaluations]
+    return [event.mean_return for event in evaluations]
 
 
 def test_final_scores_of_thirty_seeds_cannot_be_told_from_those_of_lone_runs(make_config):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 from dqn.conclusion import evaluate_network
@@ -41,7 +40,7 @@ def test_the_q_table_becomes_the_optimum_that_value_iteration_computes(make_conf
 def test_the_default_preset_solves_cartpole(make_config):
     config = make_config("experiment=cartpole", *QUIET, "seed=8")
     trainer = build_trainer([config])
-    best = max(np.mean(event.returns) for event in trainer.run() if isinstance(event, Evaluation))
+    best = max(event.mean_return for event in trainer.run() if isinstance(event, Evaluation))
     trainer.close()
     assert best >= 475
     network = member_network(trainer.parts.learner.template, trainer.standing.best_parameters[0])

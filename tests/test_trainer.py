@@ -317,7 +317,7 @@ def test_evaluations_pauses_and_the_best_network(make_config):
     for event in trainer.run():
         if isinstance(event, Evaluation):
             snapshots[event.step] = trainer.parts.learner.parameters.clone()
-            score = np.mean(event.returns)
+            score = event.mean_return
             assert event.is_best == (score >= best)
             best = max(best, score)
             if event.is_best:
@@ -394,6 +394,31 @@ def test_an_interrupted_loop_finishes_its_step_calls_and_pauses(make_config, bac
     assert events[-1].step == events[-2].step == trainer.steps
     first = next(event.step for event in events if isinstance(event, Episode) and event.step > 300)
     assert first <= trainer.steps < first + calls
+
+
+def test_an_evaluation_that_was_broken_off_is_played_first_when_the_run_goes_on(make_config, monkeypatch):
+    lengths = "trainer.total_steps=1500", "trainer.log_every_steps=1000", "evaluation.every_steps=500"
+    config = make_config(*PLAIN, *QUIET, *lengths)
+    whole = build_trainer([config])
+    expected = next(event for event in run(whole) if isinstance(event, Evaluation))
+    assert expected.step == 500
+
+    trainer = build_trainer([config])
+    play = trainer.parts.evaluator.__class__.__call__
+
+    def broken_off(evaluator, *args):
+        trainer.interrupted = True
+        return play(evaluator, *args)
+
+    monkeypatch.setattr(trainer.parts.evaluator.__class__, "__call__", broken_off)
+    events = run(trainer)
+    monkeypatch.undo()
+    assert trainer.steps == 500
+    assert not [event for event in events if isinstance(event, Evaluation)]
+
+    again = build_trainer([config])
+    again.load_state_dict(trainer.state_dict())
+    assert next(iter(event for event in run(again) if not isinstance(event, Episode))) == expected
 
 
 def test_divergence_ends_the_run_before_anything_is_saved(make_config):

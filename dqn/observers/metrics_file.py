@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from dqn.errors import TrainingError
@@ -99,7 +98,7 @@ class MetricsFile:
         if isinstance(event, Learning):
             record["steps_per_second"] = _strict(self._pace.steps_per_second(event.step))
         if isinstance(event, Evaluation):
-            record["mean_return"] = _strict(fmean(event.returns))
+            record["mean_return"] = _strict(event.mean_return)
         fields = {name: _strict(value) for name, value in vars(event).items() if name != "member"}
         return {**record, **fields}
 

@@ -86,7 +86,7 @@ class Progress:
         if self.returns:
             numbers.append(("return", f"{fmean(self.returns):.1f} (last {len(self.returns)})"))
         if self.evaluation is not None:
-            numbers.append(("evaluation", f"{fmean(self.evaluation.returns):.1f}"))
+            numbers.append(("evaluation", f"{self.evaluation.mean_return:.1f}"))
         return numbers
 
     def _per_second(self, index: int) -> float | None:
@@ -198,7 +198,7 @@ def _picture(title: str, progress: Progress) -> Group:
 def _line(title: str, progress: Progress, event: Event) -> str:
     if isinstance(event, Evaluation):
         best = ", the best so far" if event.is_best else ""
-        what = f"mean return {fmean(event.returns):.1f} over {len(event.returns)} episodes"
+        what = f"mean return {event.mean_return:.1f} over {len(event.returns)} episodes"
         return f"{title}: evaluation at step {event.step:,}: {what}{best}"
     if isinstance(event, End):
         return f"{title}: {event.status} at step {event.step:,}" + (f": {event.reason}" if event.reason else "")

@@ -103,7 +103,7 @@ def _episode(event: Episode) -> dict[str, float | list[float]]:
 def _evaluation(event: Evaluation) -> dict[str, float | list[float]]:
     numbers = {
         "returns": list(event.returns),
-        "mean_return": fmean(event.returns),
+        "mean_return": event.mean_return,
         "min_return": min(event.returns),
         "max_return": max(event.returns),
         "mean_length": fmean(event.lengths),

@@ -73,7 +73,7 @@ class StackProgress:
             self._steps = dict.fromkeys(self._steps, event.step)
         self._steps[event.member] = event.step
         if isinstance(event, Evaluation):
-            self._scores[event.member] = fmean(event.returns)
+            self._scores[event.member] = event.mean_return
         elif isinstance(event, End):
             self._ends[event.status] += 1
         if self._clock() - self._shown >= self._period_seconds:

@@ -26,6 +26,8 @@ def draw_study(folder: Path, notes: list[str]) -> Iterator[str]:
     from optuna.trial import TrialState
 
     study = _load(folder / "optuna.db")
+    if study is not None:
+        notes += _other_score(study)
     completed = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]) if study else []
     if study is None or not completed:
         notes.append("The study has no completed trial yet: there is nothing to draw of it.")
@@ -38,6 +40,18 @@ def draw_study(folder: Path, notes: list[str]) -> Iterator[str]:
         notes.append("The importance of parameters needs a few more trials with different results.")
         return
     yield _draw_importance(study, folder / "importance.png")
+
+
+def _other_score(study: Study) -> Iterator[str]:
+    """Says where the search looked for something else than the ranking of the settings, the mean over seeds."""
+    from dqn.sweep.study import MEMORY
+
+    if MEMORY not in study.user_attrs:  # a study of somebody else's making
+        return
+    settings = study.user_attrs[MEMORY]["hydra"]["sweeper"]
+    score = f"{settings['aggregate']} of {' and '.join(settings['objectives'])}"
+    if score != "mean of mean_return":
+        yield f"The search went by the {score}; the ranking and best.yaml go by the mean of mean_return."
 
 
 def _load(path: Path) -> Study | None:

@@ -17,6 +17,7 @@ from dqn.files import write_json
 from dqn.run_folder import RunFolder
 
 MANIFEST = "sweep.json"
+_OF_THE_SWEEP = ("hydra.", "hydra/", "sweep.", "sweep=")  # what does not belong to a run
 _OVER = ("completed", "converged", "diverged", "pruned")
 
 
@@ -57,6 +58,11 @@ class Job:
         return checkpoint.step_of(there[-1]) if there else 0
 
 
+def of_the_run(overrides: Sequence[str]) -> list[str]:
+    """Those that do not belong to the sweep."""
+    return [override for override in overrides if not override.lstrip("+~").startswith(_OF_THE_SWEEP)]
+
+
 def back_to_common_checkpoint(jobs: Sequence[Job]) -> int | None:
     """Remove checkpoints that not all jobs have, and return the last step of the others; None if none is left.
 
@@ -85,16 +91,6 @@ def check_place(folder: Path, is_resumed: bool) -> None:
     if not is_resumed and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         advice = f"sweep.resume={folder} goes on with a sweep, another folder starts one"
         raise UserError("hydra.sweep.dir", folder, f"exists and is not empty; {advice}")
-
-
-def check_apart(jobs: Sequence[Job]) -> None:
-    """Raise a UserError if two jobs share a folder."""
-    owners: dict[Path, int] = {}
-    for job in jobs:
-        owner = owners.setdefault(job.folder.absolute(), job.number)
-        if owner != job.number:
-            problem = f"is the folder of jobs {owner} and {job.number}; with ${{hydra.job.num}} in it each has its own"
-            raise UserError("hydra.sweep.subdir", job.folder.name, problem)
 
 
 class Manifest:
@@ -148,6 +144,25 @@ class Manifest:
                 "error": None,
             }
         self._write()
+
+    def check_folders(self, jobs: Sequence[Job]) -> None:
+        """Raise a UserError unless each job has a folder of its own in the sweep's, which is new or was its own before.
+
+        What a job has begun without a checkpoint is removed when it begins again: nothing else may be.
+        """
+        sweep = self._path.parent.resolve()
+        owners = {(sweep / job["folder"]).resolve(): number for number, job in self._jobs.items() if job["folder"]}
+        for job in jobs:
+            folder = job.folder.resolve()
+            owner = owners.setdefault(folder, job.number)
+            name = os.path.relpath(folder, sweep)
+            if owner != job.number:
+                advice = "with ${hydra.job.num} in it each has its own"
+                raise UserError("hydra.sweep.subdir", name, f"is the folder of jobs {owner} and {job.number}; {advice}")
+            if sweep not in folder.parents:
+                raise UserError("hydra.sweep.subdir", name, "a run's folder must be inside the sweep's")
+            if not self.folder_of(job.number) and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+                raise UserError("hydra.sweep.subdir", name, "exists and is not empty")
 
     def fail(self, jobs: Sequence[Job], reason: str) -> None:
         """Write down why jobs have failed."""

@@ -58,15 +58,16 @@ class OptunaJudge:
         for job, score in scores.items():
             self._scores.setdefault(job, {})[step] = score
         study = self._connected()
-        values: dict[int, float] = {}
+        pruned: dict[int, float] = {}
         for trial in sorted({self.trial_of(job) for job in scores}):
             value = self._value(trial, step)
-            if value is not None:
-                values[trial] = value
-                study.report(trial, step, value)  # all before the first decision, so that it sees its rivals
-        pruned = {trial for trial in values if study.should_prune(trial, step)}
+            if value is None:
+                continue
+            study.report(trial, step, value)
+            if study.should_prune(trial, step):  # compared with those that have been asked about before
+                pruned[trial] = value
         return {
-            job: f"{self._pruner.kind} pruned trial {trial} at step {step:,}: {values[trial]:.1f}"
+            job: f"{self._pruner.kind} pruned trial {trial} at step {step:,}: {pruned[trial]:.1f}"
             for job in scores
             if (trial := self.trial_of(job)) in pruned
         }

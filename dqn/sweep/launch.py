@@ -28,15 +28,13 @@ from dqn.sweep import outcome
 from dqn.sweep.breeder import TruncationBreeder
 from dqn.sweep.executors import KEY, Executor, ExecutorConfig, Failure, ProcessesConfig, SerialConfig, make_executor
 from dqn.sweep.grouping import differing_only_in_traits, pieces
-from dqn.sweep.jobs import Job, Manifest, back_to_common_checkpoint, check_apart, check_place
+from dqn.sweep.jobs import Job, Manifest, back_to_common_checkpoint, check_place, of_the_run
 from dqn.sweep.progress import SweepProgress
 from dqn.terminal import say
 from dqn.trainer import Judge
 from dqn.validation import validate
 
 _LEAST_SHARE = 4  # members in one of the processes that share a group; fewer take hardly less time
-
-_OF_THE_SWEEP = ("hydra.", "hydra/", "sweep.", "sweep=")  # what does not belong to a run
 
 Summaries = dict[int, dict[str, Any]]  # by the jobs' numbers
 
@@ -136,11 +134,11 @@ def launch(
     jobs: list[Job] = []
     for number, overrides in enumerate(job_overrides, start=initial_job_idx):
         if keeps_numbers:
-            manifest.reserve(number, _of_the_run(overrides))
+            manifest.reserve(number, of_the_run(overrides))
         else:
-            number = manifest.number_for(_of_the_run(overrides), number)
+            number = manifest.number_for(of_the_run(overrides), number)
         jobs.append(_compose(context, config, overrides, number, manifest, folder))
-    check_apart(jobs)
+    manifest.check_folders(jobs)
     waiting = [job for job in jobs if job.summary is None]
     if breeder is not None:
         _prepare_population(jobs, initial_job_idx, breeder, folder)
@@ -152,6 +150,7 @@ def launch(
     manifest.add(waiting)
     if len(waiting) < len(jobs):
         say(f"{len(jobs) - len(waiting)} of {len(jobs)} jobs are over already")
+    stopped = False
     progress = SweepProgress(len(jobs), [_status(job) for job in jobs if job.summary is not None])
     with terminable():
         for executor, together in _rounds(groups, chosen.executor):
@@ -162,10 +161,16 @@ def launch(
                         say(f"{group.title} failed: {result.reason}")
                         manifest.fail([job for job in group.jobs if job.summary is None], result.reason)
                     elif any(summary["status"] == "interrupted" for summary in result.values()):
-                        raise KeyboardInterrupt
+                        if group.draws:  # in this process: the signal was for the sweep
+                            raise KeyboardInterrupt
+                        say(f"{group.title}: stopped by a signal of its own; the others go on")
+                        stopped = True
+                        continue
                     progress.add([_status(job) for job in group.jobs])
                     if len(group.jobs) < len(waiting):
                         say(progress.line())
+    if stopped:
+        raise KeyboardInterrupt
     return [_returned(job) for job in jobs]
 
 
@@ -189,12 +194,7 @@ def _compose(
     if values["resume"] is not None:
         advice = "goes on with one run, without -m; sweep.resume=<folder> goes on with a sweep"
         raise UserError("resume", values["resume"], advice)
-    return Job(number, tuple(_of_the_run(overrides)), values, folder.absolute() / name)
-
-
-def _of_the_run(overrides: Sequence[str]) -> list[str]:
-    """Those that do not belong to the sweep."""
-    return [override for override in overrides if not override.lstrip("+~").startswith(_OF_THE_SWEEP)]
+    return Job(number, tuple(of_the_run(overrides)), values, folder.absolute() / name)
 
 
 def _prepare_population(jobs: Sequence[Job], first_number: int, breeder: TruncationBreeder, folder: Path) -> None:
@@ -214,6 +214,8 @@ def _back_to_common_step(jobs: Sequence[Job], breeder: TruncationBreeder) -> Non
     Raises:
         UserError: there is no such step.
     """
+    if not jobs:
+        return
     step = back_to_common_checkpoint(jobs)
     if step is None and any(job.checkpoint_step > 0 for job in jobs):
         problem = "there is no step at which all members were saved; a larger checkpoint.keep leaves one"

@@ -12,9 +12,10 @@ from optuna.trial import Trial, TrialState
 
 from dqn.errors import UserError
 from dqn.observers.progress import duration
+from dqn.sweep import outcome
 from dqn.sweep.checks import check_search, check_space
 from dqn.sweep.config import OptunaConfig
-from dqn.sweep.jobs import Manifest
+from dqn.sweep.jobs import Job, Manifest, of_the_run
 from dqn.sweep.judge import OptunaJudge
 from dqn.sweep.request import SweepRequest
 from dqn.sweep.sampler import grid_points, make_sampler
@@ -72,6 +73,8 @@ class OptunaSearch:
         Raises:
             UserError: the study cannot be made, or is not the one to resume.
         """
+        if not self._has_our_launcher:
+            outcome.begin(self._folder)
         self._opened = self._open()
         self._study = self._opened.study
         if self._has_our_launcher:
@@ -113,6 +116,8 @@ class OptunaSearch:
                 shutil.rmtree(self._folder)  # made just now, it has no more than what is left of the storage
                 raise
             Manifest(self._folder).add([])  # by which the launcher knows a sweep's folder
+            if self._settings.storage is not None:
+                say("hydra.sweeper.storage: the report draws only a study in the sweep's folder")
         opened = OpenStudy(self._address, self._settings.pruner, self._run_values["trainer"]["total_steps"])
         if resumed:
             opened.check_memory(self._memory)
@@ -175,11 +180,22 @@ class OptunaSearch:
             jobs = [job for proposal in proposals for job in self._jobs(proposal)]
             first_job = proposals[0][0] * self._settings.seeds_per_trial
             runs = [FinishedRun.of(job) for job in self._launcher.launch(jobs, first_job)]
+            if not self._has_our_launcher:
+                self._write_down(jobs, first_job, runs)
             for index, (number, _) in enumerate(proposals):
                 seeds = self._settings.seeds_per_trial
                 interrupted |= not self._tell(number, runs[index * seeds : (index + 1) * seeds])
         if interrupted:
             raise KeyboardInterrupt
+
+    def _write_down(self, jobs: Sequence[Sequence[str]], first_job: int, runs: Sequence[FinishedRun]) -> None:
+        """Note for the report what another launcher has run."""
+        manifest = Manifest(self._folder)
+        for number, (words, run) in enumerate(zip(jobs, runs, strict=True), start=first_job):
+            job = Job(number, tuple(of_the_run(words)), {}, run.folder.absolute())
+            manifest.add([job])
+            if run.status == "failed" and job.summary is None:
+                manifest.fail([job], "failed; the launcher's log may say why")
 
     def _tell(self, number: int, runs: Sequence[FinishedRun]) -> bool:
         """Tell the study; returns whether the trial is over."""

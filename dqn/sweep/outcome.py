@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-folder: Path | None = None  # None where Hydra's own launchers were at work
+folder: Path | None = None  # None where nobody keeps a record: Hydra's own launchers without a search
 _not_there: list[Path] = []  # before the multirun: the folder and those around it, the innermost first
 
 

@@ -34,5 +34,6 @@ class SweepProgress:
         parts += [f"{count} {status}" for status, count in sorted(self._statuses.items())]
         if over < self._jobs:
             seconds_each = (self._clock() - self._started) / (over - self._over_before)
-            parts.append(f"{duration(seconds_each * (self._jobs - over))} left")
+            # Where several groups train at a time, the next are nearer to their end than this supposes.
+            parts.append(f"{duration(seconds_each * (self._jobs - over))} left at most")
         return f"sweep: {', '.join(parts)}"

@@ -19,7 +19,7 @@ from dqn.sweep.sampler import make_pruner
 from dqn.sweep.score import Direction
 from dqn.validation import yaml_text
 
-_MEMORY = "dqn_sweep"  # the study's attribute with all that may not change while it goes on
+MEMORY = "dqn_sweep"  # the study's attribute with all that may not change while it goes on
 _LOCK_SECONDS = 60  # how long SQLite waits for another process
 
 
@@ -65,7 +65,7 @@ def create_study(address: StudyAddress, directions: Sequence[Direction], memory:
     except DuplicatedStudyError as error:
         advice = "the storage has this study; sweep.resume=<its folder> goes on with it, another name starts one"
         raise UserError("hydra.sweeper.study_name", address.name, advice) from error
-    study.set_user_attr(_MEMORY, memory)
+    study.set_user_attr(MEMORY, memory)
 
 
 class OpenStudy:
@@ -94,7 +94,7 @@ class OpenStudy:
 
     def check_memory(self, memory: Mapping[str, Any]) -> None:
         """Raise a UserError for the first value that is no longer what it was when the study was made."""
-        before = dict(_leaves(self.study.user_attrs.get(_MEMORY, {})))
+        before = dict(_leaves(self.study.user_attrs.get(MEMORY, {})))
         now = dict(_leaves(json.loads(json.dumps(memory))))
         for key in [*now, *before]:
             if now.get(key) != before.get(key):

@@ -362,6 +362,22 @@ def test_several_objectives_have_a_history_only(sweep: MadeUpSweep) -> None:
     assert any(line.startswith("The study has several objectives") for line in lines)
 
 
+def test_a_search_for_something_else_than_the_mean_return_is_told_from_the_ranking(sweep: MadeUpSweep) -> None:
+    import optuna
+
+    from dqn.sweep.study import MEMORY
+
+    sweep.add("a=1", evaluations=[(100, 1.0)], final=1.0)
+    make_study(SWEEP, [[1.0], [2.0]], ["maximize"])
+    storage = f"sqlite:///{SWEEP.absolute()}/optuna.db"
+    study = optuna.load_study(study_name=optuna.get_all_study_names(storage)[0], storage=storage)
+    told = "The search went by the iqm of mean_return; the ranking and best.yaml go by the mean of mean_return."
+    for aggregate in ("mean", "iqm"):
+        assert told not in printed()
+        study.set_user_attr(MEMORY, {"hydra": {"sweeper": {"aggregate": aggregate, "objectives": ["mean_return"]}}})
+    assert told in printed()
+
+
 def test_a_study_that_has_hardly_begun_is_no_obstacle(sweep: MadeUpSweep) -> None:
     sweep.add("a=1", evaluations=[(100, 1.0)], final=1.0)
     make_study(SWEEP, [None], ["maximize"])

@@ -91,7 +91,7 @@ def test_the_median_waits_for_its_warmup(address):
     assert set(judge(200, {2: 1.0, 3: 1.0})) == {2, 3}
 
 
-def test_successive_halving_keeps_the_best_share_at_each_rung(address):
+def test_successive_halving_keeps_the_best_share_of_those_asked_before(address):
     ask(address, 8)
     pruner = SuccessiveHalvingConfig(kind="successive_halving", min_steps=1000, reduction_factor=2)
     judge = judge_of(address, pruner, seeds=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 import signal
 import threading
 
@@ -313,6 +314,52 @@ def test_a_sweep_is_extended_without_touching_what_it_has(launch, tmp_path):
         assert f"optimizer.learning_rate={values['optimizer']['learning_rate']}" == rate
         assert f"seed={values['seed']}" == seed
     assert all(answer.return_value is not None for answer in answers)
+
+
+def test_a_group_that_is_stopped_in_its_own_process_stops_no_other(launch, tmp_path, monkeypatch, capsys):
+    class StopsTheFirst:
+        def run(self, work, groups):
+            yield 0, {job.number: {"status": "interrupted"} for job in groups[0].jobs}
+            for index, group in list(enumerate(groups))[1:]:
+                yield index, work(group)
+
+    monkeypatch.setattr(launcher, "make_executor", lambda config: StopsTheFirst())
+    with pytest.raises(KeyboardInterrupt):
+        launch(tmp_path, BATCHES, "trainer.total_steps=100", "hydra/launcher/executor=processes")
+    assert "cartpole, 2 jobs from 0: stopped by a signal of its own; the others go on" in capsys.readouterr().err
+    assert [(tmp_path / name / "summary.json").exists() for name in FOLDERS] == [False, False, True, True, True]
+
+
+def test_no_run_gets_a_folder_that_is_not_its_own(launch, tmp_path):
+    def refused(sweep, job, subdir, problem, resume=False):
+        before = contents(tmp_path)
+        with pytest.raises(UserError, match=rf"^hydra.sweep.subdir={subdir}: {problem}"):
+            launch(sweep, [job], f"hydra.sweep.subdir={subdir}", "trainer.total_steps=100", resume=resume)
+        assert contents(tmp_path) == before
+
+    sweep, mine = tmp_path / "sweep", tmp_path / "mine"
+    launch(sweep, [["seed=0"]], "hydra.sweep.subdir=only", "trainer.total_steps=100")
+    refused(sweep, ["seed=1"], "only", "is the folder of jobs 0 and 1", resume=True)
+    (sweep / "notes").mkdir()
+    (sweep / "notes" / "mine.txt").touch()
+    refused(sweep, ["seed=1"], "notes", "exists and is not empty", resume=True)
+    mine.mkdir()
+    (mine / "thesis.txt").touch()
+    refused(tmp_path / "other", ["seed=0"], "../mine", "a run's folder must be inside the sweep's")
+    refused(tmp_path / "other", ["seed=0"], ".", "a run's folder must be inside the sweep's")
+
+
+def test_a_damaged_checkpoint_is_named_where_it_keeps_a_stack_from_going_on(launch, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        launch(tmp_path, [["seed=0"], ["seed=1"]], judge=stops(0, 200, ctrl_c))
+    (tmp_path / "1-seed1" / "checkpoints" / "step-000000000200" / "tensors.safetensors").write_bytes(b"")
+    launch(tmp_path, [["seed=0"], ["seed=1"]], resume=True)
+    error = manifest(tmp_path)[1]["error"]
+    assert "1-seed1: checkpoint step-000000000200 is damaged" in error
+    assert "remove damaged checkpoints, and each goes on from the one before" in error
+    shutil.rmtree(tmp_path / "1-seed1" / "checkpoints" / "step-000000000200")
+    launch(tmp_path, [["seed=0"], ["seed=1"]], resume=True)
+    assert [summary(tmp_path / f"{seed}-seed{seed}")["status"] for seed in (0, 1)] == ["completed"] * 2
 
 
 def test_seeds_that_are_judged_together_are_not_trained_apart(launch, tmp_path):

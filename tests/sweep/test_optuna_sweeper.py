@@ -13,6 +13,8 @@ from fake_launcher import smooth_score
 from optuna.trial import TrialState
 
 from dqn.errors import UserError
+from dqn.report.sweep_runs import read_jobs
+from dqn.sweep import outcome
 from dqn.sweep.sampler import make_sampler
 
 RATE = "optimizer.learning_rate=tag(log,interval(1e-5,1e-1))"
@@ -120,6 +122,10 @@ def test_a_killed_sweep_goes_on_with_none_lost_and_none_doubled(goes_on, make_se
     folders = [path for path in first.folder.iterdir() if path.is_dir()]
     assert sorted(int(path.name.partition("-")[0]) for path in folders) == list(range(12))
     assert all((path / "summary.json").is_file() for path in folders)
+    if not goes_on:  # as launchers of our own write down themselves what they run
+        assert outcome.folder == first.folder
+        known = {job.number: job.name for job in read_jobs(first.folder)}
+        assert known == {number: f"{number}-seed{number % 2}" for number in range(12)}
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "grid"])

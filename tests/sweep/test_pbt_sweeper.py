@@ -154,8 +154,10 @@ def test_killed_before_the_first_checkpoint_it_begins_anew(whole, make_training,
 
 def test_a_complete_sweep_has_nothing_left_to_do(whole, make_training):
     before = {path: path.stat().st_mtime_ns for path in whole.glob("*/*")}
+    births = read_lineage(whole)
     make_training(*SPACE, f"sweep.resume={whole}").run()
     assert {path: path.stat().st_mtime_ns for path in whole.glob("*/*")} == before
+    assert read_lineage(whole) == births
 
 
 def test_what_the_report_makes_of_it(whole, capsys):

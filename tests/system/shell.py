@@ -18,6 +18,7 @@ SHORT = [
     "trainer.total_steps=300",
     "trainer.learn_every_steps=2",
     "trainer.updates_per_learn=1",
+    "trainer.compile=never",
     "memory.warmup_steps=100",
     "evaluation.every_steps=200",
     "evaluation.episodes=2",

@@ -7,7 +7,7 @@ import json
 import pytest
 from shell import SHORT, interrupted
 
-SMALL = [*SHORT, "network.hidden_sizes=[8]", "trainer.batch_size=8", "trainer.compile=never"]
+SMALL = [*SHORT, "network.hidden_sizes=[8]", "trainer.batch_size=8"]
 MISTAKES = {
     "unknown setting of the launcher": (
         "-m seed=0,1 hydra.launcher.max_member=3",

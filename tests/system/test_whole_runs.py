@@ -64,7 +64,6 @@ def test_interrupted_and_resumed(shell, tmp_path):
     words = [word for word in SHORT if not word.startswith(("trainer.total_steps", "checkpoint"))]
     words += [
         "trainer.total_steps=100000",
-        "trainer.compile=never",
         "evaluation.stop.mean_return=null",  # else it depends on when the signal comes whether few episodes will do
         "hydra.run.dir=run",
     ]
