@@ -103,7 +103,7 @@ def resume(
         configs.append(validate(Config, with_values(values[-1], changed_traits(state))))
         for damage in damages:
             say(f"{damage}; the one before is used")
-        damaged += [f"{folder}: {damage}" for damage in damages]
+            damaged.append(f"{folder}: {damage}")
     if len({state["trainer"]["steps"] for state in states}) > 1:
         advice = "the runs cannot go on together: remove damaged checkpoints, and each goes on from the one before"
         raise TrainingError(f"{'; '.join(damaged) or 'checkpoints of different steps'}; {advice}")
@@ -271,9 +271,9 @@ class Run:
             "seconds": round(self._seconds, 3),
             "compile_seconds": round(Compiled.seconds - self._compiled_before, 3),
         }
-        best = trainer.standing
+        standing = trainer.standing
         networks = Networks(
-            learner.template, learner.parameters[m], end.step, best.best_parameters[m], int(best.best_step[m])
+            learner.template, learner.parameters[m], end.step, standing.best_parameters[m], int(standing.best_step[m])
         )
         member = self._members[self._numbers[m]]
         member.conclude(end, record, networks, trainer.device, lambda: trainer.interrupted)

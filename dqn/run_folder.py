@@ -83,7 +83,7 @@ class RunFolder:
 
     def check_is_new(self) -> None:
         """Raise a UserError if there is something in the folder."""
-        if self.path.exists() and any(self.path.iterdir()):
+        if not is_free(self.path):
             advice = f"resume={self} goes on with a run, another folder starts one"
             raise UserError("hydra.run.dir", self, f"exists and is not empty; {advice}")
 
@@ -132,3 +132,8 @@ class RunFolder:
     def load_config(self) -> Config:
         """The run's config, checked."""
         return validate(Config, self.read_config())
+
+
+def is_free(folder: Path) -> bool:
+    """Whether something new can begin in this place: nothing is there, or an empty folder."""
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))

@@ -10,7 +10,7 @@ from dqn.events import End, Evaluation
 from dqn.experiment import build_trainer
 from dqn.networks.population import member_network
 
-QUIET = ("logger=none", "checkpoint.every_steps=null")
+QUIET = ("logger=none", "checkpoint.every_steps=null", "trainer.compile=auto")  # and else as users have it
 
 
 def test_the_q_table_becomes_the_optimum_that_value_iteration_computes(make_config):

@@ -14,7 +14,7 @@ from typing import Any
 from dqn import checkpoint
 from dqn.errors import UserError
 from dqn.files import write_json
-from dqn.run_folder import RunFolder
+from dqn.run_folder import RunFolder, is_free
 
 MANIFEST = "sweep.json"
 _OF_THE_SWEEP = ("hydra.", "hydra/", "sweep.", "sweep=")  # what does not belong to a run
@@ -88,7 +88,7 @@ def check_place(folder: Path, is_resumed: bool) -> None:
     if is_resumed and not (folder / MANIFEST).is_file():
         problem = f"is no sweep's folder: it has no {MANIFEST}"
         raise UserError("sweep.resume", folder, problem if folder.exists() else "there is no sweep in this place")
-    if not is_resumed and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not is_resumed and not is_free(folder):
         advice = f"sweep.resume={folder} goes on with a sweep, another folder starts one"
         raise UserError("hydra.sweep.dir", folder, f"exists and is not empty; {advice}")
 
@@ -161,7 +161,7 @@ class Manifest:
                 raise UserError("hydra.sweep.subdir", name, f"is the folder of jobs {owner} and {job.number}; {advice}")
             if sweep not in folder.parents:
                 raise UserError("hydra.sweep.subdir", name, "a run's folder must be inside the sweep's")
-            if not self.folder_of(job.number) and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            if not self.folder_of(job.number) and not is_free(folder):
                 raise UserError("hydra.sweep.subdir", name, "exists and is not empty")
 
     def fail(self, jobs: Sequence[Job], reason: str) -> None:

@@ -190,12 +190,14 @@ class OptunaSearch:
 
     def _write_down(self, jobs: Sequence[Sequence[str]], first_job: int, runs: Sequence[FinishedRun]) -> None:
         """Note for the report what another launcher has run."""
+        made = [
+            Job(number, tuple(of_the_run(words)), {}, run.folder.absolute())
+            for number, (words, run) in enumerate(zip(jobs, runs, strict=True), start=first_job)
+        ]
         manifest = Manifest(self._folder)
-        for number, (words, run) in enumerate(zip(jobs, runs, strict=True), start=first_job):
-            job = Job(number, tuple(of_the_run(words)), {}, run.folder.absolute())
-            manifest.add([job])
-            if run.status == "failed" and job.summary is None:
-                manifest.fail([job], "failed; the launcher's log may say why")
+        manifest.add(made)
+        failed = [job for job, run in zip(made, runs, strict=True) if run.status == "failed" and job.summary is None]
+        manifest.fail(failed, "failed; the launcher's log may say why")
 
     def _tell(self, number: int, runs: Sequence[FinishedRun]) -> bool:
         """Tell the study; returns whether the trial is over."""
