@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Hashable, Iterator, Mapping, Sequence, Set
 from dataclasses import fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -15,6 +16,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from dqn.composer import Composer
 from dqn.errors import UserError, nearest
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -34,7 +36,7 @@ def compose_config(overrides: Sequence[str]) -> dict[str, Any]:
     """
     register_resolvers()
     try:
-        return resolve(_compose(overrides), overrides)
+        return resolve(_composer()(with_free_keys(overrides)), overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise explain(error, overrides) from error
 
@@ -63,9 +65,9 @@ def resolve(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-def _leave_out_strays(cls: type[Any], values: dict[str, Any], path: str, given: Set[str]) -> None:
+def _leave_out_strays(cls: Any, values: dict[str, Any], path: str, given: Set[str]) -> None:
     """Remove keys that belong to another kind of the same group, unless they were given."""
-    for name, hint in get_type_hints(cls).items():
+    for name, hint in _hints(cls).items():
         kinds: list[Any] = [kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)]
         group, key = values.get(name), f"{path}{name}"
         if not kinds or not isinstance(group, dict):
@@ -77,15 +79,25 @@ def _leave_out_strays(cls: type[Any], values: dict[str, Any], path: str, given: 
         _leave_out_strays(chosen, group, f"{key}.", given)
 
 
-def _names(kind: type[Any]) -> tuple[str, ...]:
-    return get_args(get_type_hints(kind).get("kind"))
+@cache
+def _hints(cls: Hashable) -> dict[str, Any]:
+    return get_type_hints(cls)
 
 
-def _fields(kind: type[Any]) -> set[str]:
+def _names(kind: Any) -> tuple[str, ...]:
+    return get_args(_hints(kind).get("kind"))
+
+
+def _fields(kind: Any) -> set[str]:
     return {field.name for field in fields(kind)}
 
 
 _EXAMPLES = {"env.game": "seaquest", "env.id": "Acrobot-v1"}
+
+
+@cache
+def _composer() -> Composer:
+    return Composer(_compose, is_group=lambda key: (CONF / key).is_dir())
 
 
 def _compose(overrides: Sequence[str], with_hydra: bool = False) -> DictConfig:

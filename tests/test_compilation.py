@@ -89,19 +89,32 @@ def test_a_population_whose_environments_are_tensors_is_compiled_too(make_config
 
 
 @needs_compiler
-def test_the_second_run_compiles_nothing(cache, monkeypatch, capfd):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+def test_what_was_compiled_is_kept_and_made_anew_where_it_is_damaged(monkeypatch, tmp_path, capfd):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     total = torch.zeros(3)
 
     def add(values: torch.Tensor) -> torch.Tensor:
         total.add_(values)
         return total * 2
 
-    for times in (1, 2):
+    def call_anew(times: int) -> None:
         result = Compiled(add, "adding")(torch.arange(3.0))
         assert torch.equal(total, times * torch.arange(3.0))
         assert torch.equal(result, 2 * total)
-    assert capfd.readouterr().err.count("compiling") == 1
+
+    call_anew(1)
+    call_anew(2)
+    assert capfd.readouterr().err.count("compiling the training step (adding)") == 1
+    (kept,) = tmp_path.rglob("*.pt2")
+    whole = kept.read_bytes()
+    monkeypatch.setattr(compilation, "_compile", lambda graph, inputs, path: path.write_bytes(whole))
+    for bytes_left, times in ((0, 3), (20_000, 5)):
+        kept.write_bytes(whole[:bytes_left])
+        call_anew(times)
+        call_anew(times + 1)
+    printed = capfd.readouterr().err
+    assert printed.count("compiling the training step (adding)") == 2
+    assert "uncompiled" not in printed
 
 
 def test_what_another_process_is_compiling_is_waited_for_last(monkeypatch, tmp_path):
@@ -158,26 +171,6 @@ def test_storing_copies_no_large_memory_when_compiled(cache, monkeypatch):
 
     # The least of them, since the first compiles. A copy of one large tensor would take many times as long.
     assert seconds(compiled) < 3 * seconds(lambda *tensors: memory.add(Experience(*tensors)))
-
-
-@needs_compiler
-def test_a_damaged_compiled_form_is_made_anew(monkeypatch, tmp_path, capfd):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-
-    def double(values: torch.Tensor) -> torch.Tensor:
-        return values * 2
-
-    Compiled(double, "doubling")(torch.ones(2))
-    (kept,) = tmp_path.rglob("*.pt2")
-    whole = kept.read_bytes()
-    monkeypatch.setattr(compilation, "_compile", lambda graph, inputs, path: path.write_bytes(whole))
-    for bytes_left in (0, 20_000):
-        kept.write_bytes(whole[:bytes_left])
-        for _ in range(2):
-            assert Compiled(double, "doubling")(torch.ones(2)).tolist() == [2, 2]
-    printed = capfd.readouterr().err
-    assert printed.count("compiling the training step (doubling)") == 3
-    assert "uncompiled" not in printed
 
 
 def test_tracing_changes_nothing_and_finds_what_the_function_owns():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from hydra.core.config_loader import ConfigLoader
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -84,24 +82,6 @@ def prepare(config: DictConfig) -> None:
     folder = Path(str(config.hydra.sweep.dir))
     check_place(folder, is_resumed=config.sweep.resume is not None)
     outcome.begin(folder)
-
-
-def compose_once(loader: ConfigLoader) -> None:
-    """Hydra composes every job to check it, and then the launcher does: from now on that is the same config.
-
-    Composing takes 0.25 s, half a minute for the 128 jobs of a common sweep.
-    """
-    compose, known = loader.load_sweep_config, dict[tuple[str, ...], DictConfig]()
-
-    def remembered(master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        overrides = tuple(sweep_overrides)
-        if overrides in known:
-            return known.pop(overrides)
-        config = compose(master_config, sweep_overrides)
-        known[overrides] = copy.deepcopy(config)
-        return config
-
-    loader.load_sweep_config = remembered  # type: ignore[method-assign]
 
 
 def _settings(config: DictConfig) -> LauncherConfig:
@@ -187,10 +167,10 @@ def _compose(
     with read_write(composed.hydra), open_dict(composed.hydra):
         composed.hydra.job.num, composed.hydra.job.id = number, str(number)
     name = manifest.folder_of(number) or str(composed.hydra.sweep.subdir)
-    plain = copy.deepcopy(composed)
-    with read_write(plain), open_dict(plain):
-        del plain["hydra"]
-    values = resolve(plain, list(composed.hydra.overrides.task))
+    task_overrides = list(composed.hydra.overrides.task)
+    with read_write(composed), open_dict(composed):
+        del composed["hydra"]
+    values = resolve(composed, task_overrides)
     if values["resume"] is not None:
         advice = "goes on with one run, without -m; sweep.resume=<folder> goes on with a sweep"
         raise UserError("resume", values["resume"], advice)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import shutil
 import signal
 import threading
@@ -10,7 +9,6 @@ import threading
 import pytest
 import torch
 from group_work import wait_until
-from hydra.types import RunMode
 from launched import JudgeOf, Launch, config, contents, manifest, metrics, summary, train_alone, weights
 
 from dqn import run
@@ -136,19 +134,6 @@ def test_a_group_is_shared_by_as_many_processes_as_there_are_cores(jobs, words, 
     assert launcher._share(group, num_workers) == share
     judged = launcher.Group(first, tuple(range(jobs)), JudgeOf(lambda step, scores: {}), None)
     assert launcher._share(judged, num_workers) == jobs
-
-
-def test_a_job_is_composed_once(config_loader):
-    loader, composed = copy.copy(config_loader), []
-    compose = loader.load_sweep_config
-    loader.load_sweep_config = lambda config, overrides: composed.append(overrides) or compose(config, overrides)
-    master = loader.load_configuration("config", ["hydra.sweep.dir=x"], run_mode=RunMode.MULTIRUN)
-    launcher.compose_once(loader)
-    first, second = (loader.load_sweep_config(master, ["seed=3"]) for _ in range(2))
-    assert composed == [["seed=3"]]
-    assert first == second
-    assert first is not second
-    assert loader.load_sweep_config(master, ["seed=4"]).seed == 4
 
 
 def test_a_member_that_diverges_touches_no_other(launch, tmp_path):

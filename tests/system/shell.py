@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -30,6 +33,10 @@ SHORT = [
     "logger=none",
 ]
 
+# Scripts start as forks of a process that has imported already what takes seconds to import.
+_PREPARED = multiprocessing.get_context("forkserver")
+_PREPARED.set_forkserver_preload(["dqn.cli", "dqn.run", "dqn.sweep.launch", "hydra", "gymnasium", "wandb", "onnx"])
+
 
 def environment() -> dict[str, str]:
     """The user's environment without an account of W&B."""
@@ -37,16 +44,44 @@ def environment() -> dict[str, str]:
     return without_account | {"CUDA_VISIBLE_DEVICES": ""}
 
 
+def run_script(script: str, words: Sequence[str], folder: Path, beside: Path) -> subprocess.CompletedProcess[str]:
+    """scripts/<script>.py with these words, in this folder; what it prints stands meanwhile in files `beside`."""
+    files = [beside / "stdout", beside / "stderr"]
+    process = _PREPARED.Process(target=_be_script, args=(script, list(words), folder, files, environment()))
+    process.start()
+    process.join(timeout=300)
+    if process.exitcode is None:
+        process.kill()
+        raise TimeoutError(f"{script} {' '.join(words)}: {files[1].read_text()}")
+    return subprocess.CompletedProcess(words, process.exitcode, *[file.read_text() for file in files])
+
+
+def _be_script(script: str, words: list[str], folder: Path, files: list[Path], environment: dict[str, str]) -> None:
+    """Become what the shell would have started."""
+    for descriptor, file in enumerate(files, start=1):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", buffering=1, closefd=False)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    path = ROOT / "scripts" / f"{script}.py"
+    sys.argv = [str(path), *words]
+    try:
+        runpy.run_path(str(path), run_name="__main__")
+    finally:
+        atexit._run_exitfuncs()  # as at the end of any process but such a fork
+
+
+def start_script(script: str, words: Sequence[str], folder: Path, **options: object) -> subprocess.Popen[str]:
+    """The same as a process of its own, to which a test does something while it runs."""
+    command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *words]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=folder, env=environment(), stdout=pipe, stderr=pipe, text=True, **options)
+
+
 def interrupted(words: Sequence[str], folder: Path, once_written: Path) -> subprocess.CompletedProcess[str]:
     """scripts/train.py with these words, in this folder, which gets a Ctrl-C once there is something in a file."""
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "scripts" / "train.py"), *words],
-        cwd=folder,
-        env=environment(),
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    process = start_script("train", words, folder)
     deadline = time.monotonic() + 120
     while not (once_written.exists() and once_written.stat().st_size > 0) and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 
 import pytest
-from shell import SHORT
+from shell import SHORT, start_script
 
 MISTAKES = {
     "unknown key": (["trainer.bach_size=3"], "trainer.bach_size=3: no such key; did you mean trainer.batch_size?"),
@@ -136,17 +136,18 @@ def test_a_loss_that_is_no_number(shell, tmp_path):
     assert [place.name for place in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-000000000200"]
 
 
-def test_files_that_may_not_grow(shell, tmp_path):
+def test_files_that_may_not_grow(tmp_path):
     """A limit on file sizes stands in for a full disk where none can be had."""
     limit = 60_000  # bytes: enough for the config, not for a checkpoint
 
     def set_limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    done = shell("train", *SHORT, "hydra.run.dir=run", preexec_fn=set_limit)
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert "could not write in run" in done.stderr.splitlines()[-1]
+    process = start_script("train", [*SHORT, "hydra.run.dir=run"], tmp_path, preexec_fn=set_limit)
+    _, stderr = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert "Traceback" not in stderr
+    assert "could not write in run" in stderr.splitlines()[-1]
     assert not list((tmp_path / "run" / "checkpoints").glob("*"))
 
 

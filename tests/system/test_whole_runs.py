@@ -96,9 +96,8 @@ def test_other_environments_by_overrides_alone(env_id, shell, tmp_path):
 
 
 def test_atari_by_overrides_alone(shell, tmp_path):
-    done = shell(
-        "train", *SHORT, "env=atari", "env.game=seaquest", "env.max_frames_per_episode=400", "hydra.run.dir=run"
-    )
+    words = [*SHORT, "env=atari", "env.game=seaquest", "env.max_frames_per_episode=400", "trainer.batch_size=4"]
+    done = shell("train", *words, "hydra.run.dir=run")
     assert done.returncode == 0, done.stderr
 
 
@@ -106,6 +105,7 @@ def test_keras_plays_the_breakout_of_keras_rl(shell, tmp_path):
     words = [
         "experiment=breakout_keras_rl",
         "trainer.total_steps=200",
+        "trainer.batch_size=4",
         "memory.warmup_steps=100",
         "memory.capacity_steps=1000",
         "env.max_frames_per_episode=400",

@@ -42,11 +42,11 @@ class PopulationLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Hydra's first call, before it writes; the task function is for launchers that run one job at a time."""
-        from dqn.sweep.launch import compose_once, prepare
+        from dqn.composer import compose_jobs_faster
+        from dqn.sweep.launch import prepare
 
         prepare(config)
-        if config.hydra.runtime.choices["hydra/sweeper"] == "basic":  # ours do not compose what they launch
-            compose_once(hydra_context.config_loader)
+        compose_jobs_faster(hydra_context.config_loader)
         self._context, self._config = hydra_context, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
