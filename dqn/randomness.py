@@ -38,20 +38,22 @@ class Stream:
 
     def __init__(self, seeds: Sequence[int], purpose: str, shape: tuple[int, ...], device: torch.device) -> None:
         self._seeds, self._purpose, self._shape, self._device = tuple(seeds), purpose, shape, device
-        self._block_index = -1
+        self._first = 0  # index of the block that is at hand
         self._block: Sequence[Tensor] = ()
 
     def at(self, index: int) -> Tensor:
         """The numbers at `index`: (M, *shape) float64, since float32 has too few values to pick among millions."""
-        block_index, offset = divmod(index, _BLOCK)
-        if block_index != self._block_index:
-            # Drawn a block at a time, because setting up a generator costs far more than drawing from it.
-            draws = [
-                np.random.Generator(np.random.Philox(_seed_sequence(seed, self._purpose, block_index))).random(
-                    (_BLOCK, *self._shape)
-                )
-                for seed in self._seeds
-            ]
-            self._block = torch.from_numpy(np.stack(draws, axis=1)).to(self._device).unbind()
-            self._block_index = block_index
-        return self._block[offset]
+        if not 0 <= index - self._first < len(self._block):
+            self._draw(index // _BLOCK)
+        return self._block[index - self._first]
+
+    def _draw(self, block: int) -> None:
+        """Have a whole block at hand, since setting up a generator costs far more than drawing from it."""
+        draws = [
+            np.random.Generator(np.random.Philox(_seed_sequence(seed, self._purpose, block))).random(
+                (_BLOCK, *self._shape)
+            )
+            for seed in self._seeds
+        ]
+        self._block = torch.from_numpy(np.stack(draws, axis=1)).to(self._device).unbind()
+        self._first = block * _BLOCK

@@ -194,8 +194,8 @@ class Trainer:
 
     def _stretch(self, calls: int) -> Iterator[Event]:
         """Several step calls, each with its learning, given out without waiting for what they bring."""
-        agent, timed, started = self._agent, self.sections, self.steps
-        learns, made = self._update_plan.have_begun(started + self.num_envs, self.finished), 0
+        agent, timed = self._agent, self.sections
+        learns, made = self._update_plan.have_begun(self.steps + self.num_envs, self.finished), 0
         agent.set_progress(self._progress)
         for _ in range(calls):
             before, call = self.steps, self.steps // self.num_envs
@@ -213,9 +213,7 @@ class Trainer:
         self._progress[0] = self.steps
         with timed("play"):
             outcomes = agent.take_outcomes()
-        rewards, was_reset, ended = outcomes[:, 0], outcomes[:, 1] != 0, outcomes[:, 2] != 0
-        for k in range(calls):
-            yield from self._take_in(started + (k + 1) * self.num_envs, rewards[k], was_reset[k], ended[k])
+        yield from self._take_in(outcomes)
 
     def _step(self) -> Iterator[Event]:
         """One step call of all environments, and the learning that is then due."""
@@ -225,13 +223,13 @@ class Trainer:
             with timed("play"):
                 self._agent.set_progress(self._progress)
                 self._agent.play(self._exploration_draws.at(call))
-                rewards, *flags = self._agent.take_outcomes()[0]
-                was_reset, ended = (flag != 0 for flag in flags)
+                outcomes = self._agent.take_outcomes()
         else:
-            rewards, was_reset, ended = self._play(call)
+            outcomes = self._play(call)
         self.steps += self.num_envs
         self._progress[0] = self.steps
-        yield from self._take_in(self.steps, rewards, was_reset, ended)
+        yield from self._take_in(outcomes)
+        ended = outcomes[0, 2] != 0
         if self.settings.learn_while_stepping:
             with timed("act"):
                 self._ahead = self._choose(call + 1)
@@ -246,8 +244,12 @@ class Trainer:
             for m in np.flatnonzero(~self.finished & ended.any(1)).tolist():
                 self._finish_if_over(m)
 
-    def _play(self, call: int) -> tuple[Array, Array, Array]:
-        """Act, step and store; the same as `Agent.play` for environments that are no functions of tensors."""
+    def _play(self, call: int) -> Array:
+        """Act, step and store; the same as `Agent.play` for environments that are no functions of tensors.
+
+        Returns:
+            (1, 3, M, E), as `Agent.take_outcomes` does.
+        """
         timed = self.sections
         with timed("act"):
             actions, on_host = self._ahead or self._choose(call)
@@ -258,8 +260,8 @@ class Trainer:
         with timed("store"):
             arrays = (result.frames, result.rewards, result.terminated, result.ended, result.was_reset)
             self._agent.store(actions, *[self._to_device(array) for array in arrays])
-        shape = self.members, self.num_envs
-        return result.raw_rewards.reshape(shape), result.was_reset.reshape(shape), result.ended.reshape(shape)
+        outcomes = np.stack([result.raw_rewards, result.was_reset, result.ended])
+        return outcomes.reshape(1, 3, self.members, self.num_envs)
 
     def _choose(self, call: int) -> tuple[Tensor, HostCopy]:
         """The actions (M, E) of a step call, and their copy for the environments."""
@@ -267,10 +269,19 @@ class Trainer:
         actions = self._agent.act(self._exploration_draws.at(call))
         return actions, HostCopy(actions)
 
-    def _take_in(self, step: int, rewards: Array, was_reset: Array, ended: Array) -> Iterator[Event]:
-        """What the step call that reached agent step `step` has brought, (M, E) each."""
-        self._returns += rewards
-        self._lengths += ~was_reset
+    def _take_in(self, outcomes: Array) -> Iterator[Event]:
+        """What the last N step calls have brought, (N, 3, M, E); see `Agent.take_outcomes`."""
+        rewards, was_taken, ended = outcomes[:, 0], outcomes[:, 1] == 0, outcomes[:, 2] != 0
+        any_ended = ended.any((1, 2)).tolist()
+        before = self.steps - len(outcomes) * self.num_envs
+        for k in range(len(outcomes)):  # one by one: a sum of floats depends on the order
+            self._returns += rewards[k]
+            self._lengths += was_taken[k]
+            if any_ended[k]:
+                yield from self._end_episodes(before + (k + 1) * self.num_envs, ended[k])
+
+    def _end_episodes(self, step: int, ended: Array) -> Iterator[Event]:
+        """Where episodes have ended, (M, E), by the step call that reached agent step `step`."""
         for m, e in np.argwhere(ended).tolist():
             if not self.finished[m]:
                 self.episodes[m] += 1

@@ -33,6 +33,7 @@ class SweepProgress:
         parts = [f"{over} of {self._jobs} jobs over"]
         parts += [f"{count} {status}" for status, count in sorted(self._statuses.items())]
         if over < self._jobs:
+            parts.append(f"{self._jobs - over} running or to come")
             seconds_each = (self._clock() - self._started) / (over - self._over_before)
             # Where several groups train at a time, the next are nearer to their end than this supposes.
             parts.append(f"{duration(seconds_each * (self._jobs - over))} left at most")
