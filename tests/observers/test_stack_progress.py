@@ -62,7 +62,8 @@ def test_a_sweep_counts_what_is_over_and_says_how_long_the_rest_takes(clock):
     clock.now += 30
     progress.add(["completed", "failed", "pruned"])
     assert progress.line() == (
-        "sweep: 5 of 10 jobs over, 2 completed, 1 converged, 1 failed, 1 pruned, 5 running or to come, 0:50 left at most"
+        "sweep: 5 of 10 jobs over, 2 completed, 1 converged, 1 failed, 1 pruned, 5 running or to come, "
+        "0:50 left at most"
     )
     progress.add(["diverged"] * 5)
     assert progress.line() == ("sweep: 10 of 10 jobs over, 2 completed, 1 converged, 5 diverged, 1 failed, 1 pruned")
