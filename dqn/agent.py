@@ -45,12 +45,13 @@ class Averages:
         finite: list[bool] = torch.isfinite(self.sums).all(1).tolist()
         return finite
 
-    def take(self) -> tuple[list[int], list[list[float]]]:
-        """Counts (M) and means (M x 4) since the last take."""
-        counts = self.counts.tolist()
-        means = (self.sums / self.counts.clamp(min=1).unsqueeze(1)).tolist()
-        self.sums.zero_()
-        self.counts.zero_()
+    def take(self, members: Sequence[int]) -> tuple[list[int], list[list[float]]]:
+        """Counts and means (4 each) of these members since they were last taken."""
+        chosen = torch.tensor(members, dtype=torch.int64, device=self.counts.device)
+        counts = self.counts[chosen].tolist()
+        means = (self.sums[chosen] / self.counts[chosen].clamp(min=1).unsqueeze(1)).tolist()
+        self.sums[chosen] = 0.0
+        self.counts[chosen] = 0
         return counts, means
 
 

@@ -122,8 +122,8 @@ def _check_device(key: str, name: str) -> None:
         raise UserError(key, name, f"CUDA devices here: {torch.cuda.device_count()}; use auto or cpu")
 
 
-def check_fit(config: Config, spec: EnvironmentSpec) -> None:
-    """Raise a UserError where network, memory and environment do not fit together."""
+def check_fit(config: Config, spec: EnvironmentSpec, members: int) -> None:
+    """Raise a UserError where network, memory and environment do not fit together, or so many memories into one."""
     if config.evaluation.stop.optimal and not spec.knows_optimum:
         raise UserError("evaluation.stop.optimal", True, "this environment does not know its optimum; use mean_return")
     if config.memory.capacity_steps is None and config.trainer.total_steps is None and spec.max_episode_steps is None:
@@ -136,25 +136,32 @@ def check_fit(config: Config, spec: EnvironmentSpec) -> None:
             config.memory.compression,
             f"needs images, but observations are {spec.frame_dtype} {spec.observation_shape}; use none",
         )
-    _check_memory_fits(config, spec)
+    _check_memory_fits(config, spec, members)
 
 
-def _check_memory_fits(config: Config, spec: EnvironmentSpec) -> None:
+def _check_memory_fits(config: Config, spec: EnvironmentSpec, members: int) -> None:
     steps = config.memory.capacity_steps or config.trainer.total_steps
     if steps is None:
         return
     item = {"uint8": 1, "float32": 4, "int64": 8}[spec.frame_dtype]
     # Compressed, the images of Atari games take a quarter at most.
     share = 1.0 if config.memory.compression == "none" else 0.25
-    needed = steps * (math.prod(spec.frame_shape) * item * share + 18)
+    needed = members * steps * (math.prod(spec.frame_shape) * item * share + 18)
     installed = installed_memory()
     device = config.trainer.device if config.memory.device == "auto" else config.memory.device
     on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
     on_gpu = on_gpu and config.memory.compression == "none"
     if installed is not None and needed > installed and not on_gpu:
+        whose = "" if members == 1 else f" for {members} members of one population (hydra.launcher.max_members)"
         raise UserError(
             "memory.capacity_steps",
             steps,
-            f"needs {needed / 1e9:.1f} GB, but this machine has {installed / 1e9:.1f} GB; "
-            f"at most {int(steps * installed / needed / 1e5) * 100_000:,} would fit",
+            f"needs {needed / 1e9:.1f} GB{whose}, but this machine has {installed / 1e9:.1f} GB; "
+            f"at most {_rounded_down(steps * installed / needed):,} would fit",
         )
+
+
+def _rounded_down(number: float) -> int:
+    """To two digits."""
+    unit = 10 ** max(int(math.log10(max(number, 1))) - 1, 0)
+    return int(number // unit * unit)

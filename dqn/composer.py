@@ -42,7 +42,7 @@ class Composer:
             parsed = OverridesParser.create().parse_overrides(list(overrides))
             values = {o.key_or_group: o.value() for o in parsed if self._is_value(o)}
             options = tuple([str(o.input_line) for o in parsed if self._is_option(o)])
-            if len(values) + len(options) == len(overrides):  # nothing else, and no value is given twice
+            if len(values) + len(options) == len(overrides):  # nothing else, and no value given twice
                 return self._changed(options, values)
         except (HydraException, OmegaConfBaseException):
             pass  # what is wrong Hydra says better, of the overrides as they were given
@@ -59,12 +59,17 @@ class Composer:
     def _is_option(self, override: Override) -> bool:
         """Whether it decides which files make up the config, or is about Hydra itself."""
         key = override.key_or_group
-        return override.is_hydra_override() or "/" in key or ("." not in key and self._is_group(key))
+        if override.is_hydra_override():
+            return True
+        return "/" in key or ("." not in key and self._is_group(key) and not isinstance(override.value(), dict))
 
     def _is_value(self, override: Override) -> bool:
         """Whether it changes one value that is there in any case."""
-        adds_or_removes = override.is_add() or override.is_force_add() or override.is_delete()
-        return not (adds_or_removes or override.is_sweep_override() or self._is_option(override))
+        key = override.key_or_group
+        is_odd = override.is_add() or override.is_force_add() or override.is_delete() or override.package is not None
+        if is_odd or override.is_sweep_override() or self._is_option(override):
+            return False
+        return "." in key or not self._is_group(key)
 
 
 def compose_jobs_faster(loader: ConfigLoader) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from dqn.algorithms.dqn import QFunction
 from dqn.config import StopConfig
+from dqn.envs.base import Array
 from dqn.evaluation import Played
 
 _MOST_STATES = 512
@@ -20,30 +22,48 @@ class ValueProbe:
 
     def __init__(self) -> None:
         self._collected: list[Tensor] = []
+        self._collected_counts: list[Tensor] = []
         self._states: Tensor | None = None  # (M, N, *observation)
+        self._counts: Tensor | None = None  # (M, N) bool: each member's own, which it would have had alone
         self._q: Tensor | None = None  # (M, N, A)
 
-    def collect(self, observations: Tensor) -> None:
-        """Keep observations (M, E, *observation) until there are enough."""
+    def collect(self, observations: Tensor, playing: Array) -> None:
+        """Keep observations (M, E, *observation) until there are enough; of members that still play, (M,) bool."""
         if self._states is None and sum(o.shape[1] for o in self._collected) < _MOST_STATES:
             self._collected.append(observations.clone())
+            own = torch.from_numpy(playing).to(observations.device)
+            self._collected_counts.append(own.unsqueeze(1).expand(observations.shape[:2]))
 
-    def change(self, q_function: QFunction) -> list[float] | None:
-        """Each member's largest change of a Q-value since the last call; None at the first."""
-        if self._states is None:
-            self._states = torch.cat(self._collected, dim=1)
-            self._collected = []
+    def change(self, q_function: QFunction, members: Sequence[int]) -> list[float] | None:
+        """Each member's largest change of a Q-value since its last call; None before there is one to compare with.
+
+        Args:
+            q_function: of all members.
+            members: whose values of now the next call compares with.
+        """
+        if self._states is None or self._counts is None:
+            if not self._collected:  # until now some have been evaluated by themselves
+                return None
+            self._states, self._counts = (torch.cat(c, dim=1) for c in (self._collected, self._collected_counts))
+            self._collected, self._collected_counts = [], []
         q = q_function(self._states)
-        before, self._q = self._q, q
-        return None if before is None else (q - before).abs().amax(dim=(1, 2)).tolist()
+        if self._q is None:
+            self._q = q
+            return None
+        moved = (q - self._q).abs().amax(dim=2)
+        changes: list[float] = moved.masked_fill(~self._counts, 0.0).amax(dim=1).tolist()
+        self._q[members] = q[members]
+        return changes
 
     def state_dict(self) -> dict[str, Tensor]:
         """The states and their last values, once there are any."""
-        return {} if self._states is None or self._q is None else {"states": self._states, "q": self._q}
+        if self._states is None or self._counts is None or self._q is None:
+            return {}
+        return {"states": self._states, "counts": self._counts, "q": self._q}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over what `state_dict` gave."""
-        self._states, self._q = state.get("states"), state.get("q")
+        self._states, self._counts, self._q = (state.get(name) for name in ("states", "counts", "q"))
 
 
 @dataclass(frozen=True)

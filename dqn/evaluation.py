@@ -16,6 +16,8 @@ from dqn.exploration import epsilon_greedy
 from dqn.interruption import PlayInterruptedError
 from dqn.randomness import Stream, derive_seed
 
+OnObservations = Callable[[Tensor, Array], None]
+
 # An episode's return is optimal if it misses the best one by no more than rounding.
 _RETURN_TOLERANCE = 1e-6
 
@@ -37,7 +39,7 @@ def play(
     epsilon: float,
     purpose: str,
     device: torch.device,
-    on_observations: Callable[[Tensor], None] | None = None,
+    on_observations: OnObservations | None = None,
     on_step: Callable[[], None] | None = None,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> list[Played]:
@@ -54,7 +56,8 @@ def play(
         epsilon: the probability of a random action.
         purpose: names the random numbers, so that two evaluations differ.
         device: where observations are wanted.
-        on_observations: is shown the observations (M, E, *observation) before each step.
+        on_observations: is shown the observations (M, E, *observation) before each step, and who still has episodes
+            to play, (M,) bool.
         on_step: is called after each reset and step, e.g. to film.
         interrupted: is asked before each step.
 
@@ -84,7 +87,8 @@ def play(
         if interrupted():
             raise PlayInterruptedError
         if on_observations:
-            on_observations(stack.observations)
+            playing: Array = np.asarray(left.any(axis=1))
+            on_observations(stack.observations, playing)
         q = q_function(stack.observations)
         actions = epsilon_greedy(q, uniforms.at(step), torch.tensor(epsilon, device=device))
         result = environment.step(actions.cpu().numpy().reshape(-1))
@@ -134,7 +138,7 @@ class Evaluator:
         q_function: QFunction,
         index: int,
         interrupted: Callable[[], bool],
-        on_observations: Callable[[Tensor], None] | None = None,
+        on_observations: OnObservations | None = None,
     ) -> list[Played]:
         """Play evaluation number `index`; see `play`."""
         if self._environment is None:

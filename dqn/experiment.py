@@ -92,14 +92,15 @@ def build_trainer(
         UserError: the config does not fit together, or names something that does not exist.
     """
     first = configs[0]
-    check_config(first)
+    for config in configs:
+        check_config(config)
     threads = prepare(first.trainer.threads)
     device = resolve_device(first.trainer.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)  # whose streams and graphs are meant where none is named
     environment = environment or make_environment(first.env, len(configs), threads, device=device)
     spec = environment.spec
-    check_fit(first, spec)
+    check_fit(first, spec, len(configs))
     _check_evaluation_environment(first, spec)
 
     template, traits = make_network(first, spec), make_traits(configs)
@@ -166,14 +167,16 @@ def make_traits(configs: Sequence[Config]) -> Traits:
     )
 
 
-def check_buildable(config: Config) -> None:
-    """Raise the UserError that building this run would raise, as far as the config and its environment tell."""
-    check_config(config)
-    environment = make_environment(replace(config.env, num_envs=1), 1, 1)
+def check_buildable(configs: Sequence[Config]) -> None:
+    """Raise the UserError that building this population would raise, as far as configs and environment tell."""
+    first = configs[0]
+    for config in configs:
+        check_config(config)
+    environment = make_environment(replace(first.env, num_envs=1), 1, 1)
     try:
-        check_fit(config, environment.spec)
-        _check_evaluation_environment(config, environment.spec)
-        make_network(config, environment.spec)
+        check_fit(first, environment.spec, len(configs))
+        _check_evaluation_environment(first, environment.spec)
+        make_network(first, environment.spec)
     finally:
         environment.close()
 

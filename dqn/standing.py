@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
@@ -15,7 +15,7 @@ from dqn.algorithms.dqn import QFunction
 from dqn.config import StopConfig
 from dqn.convergence import Convergence, ValueProbe
 from dqn.envs.base import Array
-from dqn.evaluation import Played
+from dqn.evaluation import OnObservations, Played
 from dqn.events import Evaluation
 
 
@@ -23,8 +23,8 @@ class Standing:
     """The results of the evaluations so far, M members each.
 
     Attributes:
-        evaluations: how many there have been.
-        last_step: the agent step of the last, 0 before the first.
+        evaluations: how many there have been of each member, (M,).
+        last_step: the agent step of each member's last, (M,); 0 before the first.
         best_step: of each member's best evaluation, (M,); -1 before the first.
         best_parameters: at that step, (M, P).
 
@@ -35,7 +35,7 @@ class Standing:
 
     def __init__(self, parameters: Tensor, stop: StopConfig) -> None:
         members = len(parameters)
-        self.evaluations, self.last_step = 0, 0
+        self.evaluations, self.last_step = np.zeros((2, members), dtype=np.int64)
         self.best_step = np.full(members, -1, dtype=np.int64)
         self.best_parameters = torch.zeros_like(parameters)
         self._best_score = np.full(members, -np.inf)
@@ -46,25 +46,25 @@ class Standing:
         self._probes = stop.max_value_change is not None
 
     @property
-    def wants_observations(self) -> Callable[[Tensor], None] | None:
-        """What is to be called with the observations (M, E, *observation) of an evaluation, if anything is."""
+    def wants_observations(self) -> OnObservations | None:
+        """What is to be shown the observations of an evaluation of all members, if anything is; see `play`."""
         return self._probe.collect if self._probes else None
 
     def take_in(
         self, step: int, games: Sequence[Played], members: Sequence[int], epsilon: float, q_function: QFunction
     ) -> list[Evaluation]:
-        """Take in an evaluation, and tell what it was for those members who still count.
+        """Take in an evaluation of some of the members, and tell what it was.
 
         Args:
             step: the agent step.
             games: of each of the M members.
-            members: who still count.
+            members: who were to be evaluated; about the others nothing changes.
             epsilon: with which they were played.
             q_function: that played.
         """
-        changes = self._probe.change(q_function) if self._probes else None
-        self.evaluations += 1
-        self.last_step = step
+        changes = self._probe.change(q_function, members) if self._probes else None
+        self.evaluations[members] += 1
+        self.last_step[members] = step
         events = []
         for m in members:
             score, change = fmean(games[m].returns), None if changes is None else changes[m]
@@ -99,8 +99,8 @@ class Standing:
     def state_dict(self) -> dict[str, Any]:
         """Everything."""
         return {
-            "evaluations": self.evaluations,
-            "last_evaluation": self.last_step,
+            "evaluations": self.evaluations.tolist(),
+            "last_evaluation": self.last_step.tolist(),
             "best_score": [score if math.isfinite(score) else None for score in self._best_score.tolist()],
             "best_step": self.best_step.tolist(),
             "in_a_row": self._in_a_row.tolist(),
@@ -110,7 +110,7 @@ class Standing:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
-        self.evaluations, self.last_step = state["evaluations"], state["last_evaluation"]
+        self.evaluations[:], self.last_step[:] = state["evaluations"], state["last_evaluation"]
         self._best_score[:] = [-np.inf if score is None else score for score in state["best_score"]]
         self.best_step[:] = state["best_step"]
         self._in_a_row[:] = state["in_a_row"]

@@ -133,14 +133,12 @@ class Trainer:
         self._start()
         for m in range(self.members):
             self._finish_if_over(m)  # it was stopped just after it had come to its end
-        if self._evaluation_is_due():  # it was stopped before that had been played
-            yield from self._evaluate()
+        yield from self._evaluate()  # if it was stopped before that had been played
         while not self._gone.all():
             before, stop_at = self.steps, self.periods.next_stop(self.steps)
             if self.settings.total_steps is not None:
                 stop_at = min(stop_at, self.settings.total_steps)
-            ending = bool((self.finished & ~self._gone).any())
-            while self.steps < stop_at and not self.interrupted and not self.finished.all() and not ending:
+            while self.steps < stop_at and not self.interrupted and not (self.finished & ~self._gone).any():
                 calls = self._foreseeable_calls(stop_at)
                 yield from self._stretch(calls) if calls > 0 else self._step()
             yield from self._end_diverged(before)
@@ -151,11 +149,10 @@ class Trainer:
                 return
             if self.settings.total_steps is not None and self.steps >= self.settings.total_steps:
                 self._finish(np.flatnonzero(~self.finished).tolist(), "completed", f"{self.steps:,} steps")
-            ending = bool((self.finished & ~self._gone).any())
-            if self.steps > before and (ending or crossed(self.periods.log_steps, before, self.steps)):
-                yield from self._report_learning()
-            if self._evaluation_is_due(ending):
-                yield from self._evaluate()
+            if self.steps > before:
+                is_time = crossed(self.periods.log_steps, before, self.steps) > 0
+                yield from self._report_learning([m for m in self.remaining if is_time or self.finished[m]])
+            yield from self._evaluate()
             if (self.finished & ~self._gone).any() or crossed(self.periods.pause_steps, before, self.steps):
                 yield Pause(-1, self.steps)
             yield from self._end_finished()
@@ -342,13 +339,13 @@ class Trainer:
 
     # --- between stretches ---
 
-    def _report_learning(self) -> Iterator[Event]:
-        counts, means = self._averages.take()
+    def _report_learning(self, members: Sequence[int]) -> Iterator[Event]:
+        counts, means = self._averages.take(members)
         self._agent.set_progress(self._progress)
         level, rate = self._agent.exploration_levels().tolist(), self._agent.learning_rates().tolist()
         name = self.parts.traits.plan.policy.level_name
-        for m in self.remaining:
-            loss, mean_q, td_error, gradient_norm = means[m] if counts[m] else [None] * 4
+        for m, count, mean in zip(members, counts, means, strict=True):
+            loss, mean_q, td_error, gradient_norm = mean if count else [None] * 4
             yield Learning(
                 member=m,
                 step=self.steps,
@@ -362,22 +359,28 @@ class Trainer:
                 learning_rate=rate[m],
             )
 
-    def _evaluation_is_due(self, ending: bool = False) -> bool:
-        """Whether the networks of this step are to be evaluated; at the end too, so that the last can be the best."""
-        period, last_step = self.periods.evaluation_steps, self.standing.last_step
-        if period is None or last_step == self.steps or self._gone.all():
-            return False
-        return ending or crossed(period, last_step, self.steps) > 0
+    def _due_for_evaluation(self) -> list[int]:
+        """Whose networks of this step are to be evaluated; at their end too, so that the last can be the best."""
+        period, last_steps = self.periods.evaluation_steps, self.standing.last_step
+        if period is None:
+            return []
+        ending = self.finished & (last_steps != self.steps)
+        return [m for m in self.remaining if ending[m] or crossed(period, int(last_steps[m]), self.steps)]
 
     def _evaluate(self) -> Iterator[Event]:
+        """Evaluate those who are due; nothing about the others changes."""
+        members = self._due_for_evaluation()
+        if not members:
+            return
         standing, evaluator, q_function = self.standing, self.parts.evaluator, self.parts.learner.q_values
-        number, since, watching = standing.evaluations, standing.last_step, standing.wants_observations
+        number, since = (int(of_members[members[0]]) for of_members in (standing.evaluations, standing.last_step))
         try:
             with self.sections("evaluate"):
+                watching = standing.wants_observations if len(members) == len(self.remaining) else None
                 games = evaluator(q_function, number, lambda: self.interrupted, watching)
         except PlayInterruptedError:
             return  # still due: a resumed run plays it again
-        events = standing.take_in(self.steps, games, self.remaining, evaluator.epsilon, q_function)
+        events = standing.take_in(self.steps, games, members, evaluator.epsilon, q_function)
         yield from events
         scores = {event.member: event.mean_return for event in events}
         for m in scores:
@@ -386,9 +389,10 @@ class Trainer:
             if not self.finished[m]:
                 self._finish([m], "pruned", reason)
         going_on = {m: score for m, score in scores.items() if not self.finished[m]}
-        succession = self.succession_rule(since, self.steps, going_on) if self.succession_rule else None
-        if succession is not None:
-            self._follow(succession)
+        if self.succession_rule and going_on:
+            succession = self.succession_rule(since, self.steps, going_on)
+            if succession is not None:
+                self._follow(succession)
 
     def _follow(self, succession: Succession) -> None:
         """Copy learning state between members, by index, and change their traits.

@@ -27,6 +27,9 @@ JOBS = [
     ["env=gymnasium", "env.id=A", "++env.kwargs.a=1", "+env.kwargs.b={c: [1, x]}"],
     ["hydra.verbose=true", "seed=${trainer.batch_size}", "name='a=b, c'"],
     ["~evaluation.stop", "seed=5"],
+    ["env.num_envs=2", "env={num_envs: 4}"],
+    ["network.hidden_sizes=[1]", "network={hidden_sizes: [2]}", "seed=3"],
+    ["evaluation.stop={mean_return: 3}", "evaluation={stop: {mean_return: 4}}"],
 ]
 
 
@@ -72,7 +75,9 @@ def test_options_are_composed_once(loaders):
     assert faster.load_sweep_config(other, ["target=hard"]).hydra.sweep.dir == "y"
 
 
-@pytest.mark.parametrize("overrides", [["sed=3"], ["trainer.sed=3"], ["network=mpl", "seed=1"], ["seed"], ["a.b/c=3"]])
+@pytest.mark.parametrize(
+    "overrides", [["sed=3"], ["trainer.sed=3"], ["network=mpl", "seed=1"], ["seed"], ["a.b/c=3"], ["name@x=a"]]
+)
 def test_what_is_wrong_is_said_by_hydra(loaders, overrides):
     own, faster, _, master = loaders
     with pytest.raises(HydraException) as expected:

@@ -102,6 +102,28 @@ def test_members_of_a_population_are_the_runs_they_would_be_alone(make_config, k
                 assert ours.gradient_norm == pytest.approx(theirs.gradient_norm, rel=1e-3, abs=1e-5)
 
 
+@pytest.mark.parametrize("words", [[], ["evaluation.stop.max_value_change=1e-9"]])
+def test_a_member_that_has_made_its_episodes_changes_nothing_for_the_others(make_config, words):
+    """They end at steps of their own, where one alone is evaluated and reported once more."""
+    shared = [*PLAIN, "logger=none", "trainer.total_steps=null", "trainer.total_episodes=12", *words]
+    shared += ["evaluation.every_steps=90", "trainer.log_every_steps=70", "memory.warmup_steps=50"]
+    shared += ["network.hidden_sizes=[8]"]
+    configs = [make_config(*shared, f"seed={seed}") for seed in range(4)]
+    population = build_trainer(configs)
+    population._shrinks_for_updates = float("inf")  # the last one stays in it, too
+    together = run(population)
+    ends = {event.member: event.step for event in together if isinstance(event, End)}
+    assert len(set(ends.values())) == 4
+    for m, config in enumerate(configs):
+        ours = [e for e in together if e.member == m]
+        alone = [dataclasses.replace(e, member=m) for e in run(build_trainer([config])) if not isinstance(e, Pause)]
+        assert [type(e) for e in ours] == [type(e) for e in alone]
+        for mine, theirs in zip(ours, alone, strict=True):
+            for name, value in vars(theirs).items():
+                expected = pytest.approx(value, rel=1e-3, abs=1e-5) if isinstance(value, float) else value
+                assert getattr(mine, name) == expected
+
+
 def test_members_differ(make_config):
     configs = [make_config(*PLAIN, *QUIET, "trainer.total_steps=1100", f"seed={s}") for s in (0, 1)]
     trainer = build_trainer(configs)

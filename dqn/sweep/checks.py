@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from dqn.checks import check_config
 from dqn.config import Config
 from dqn.errors import UserError
 from dqn.sweep.config import HyperbandConfig, OptunaConfig
@@ -64,4 +65,4 @@ def check_space(space: Space, compose: Callable[[Sequence[str]], dict[str, Any]]
         compose: from overrides to the resolved values of a run.
     """
     for values in space.probes():
-        validate(Config, compose(space.overrides(values)))
+        check_config(validate(Config, compose(space.overrides(values))))

@@ -213,8 +213,8 @@ def _groups(
     groups: list[Group] = []
     for numbers in differing_only_in_traits(configs):
         first = configs[numbers[0]]
-        check_buildable(first)
         for piece in pieces(numbers, max_members if breeder or stacks(first) else 1):
+            check_buildable([configs[number] for number in piece])
             groups.append(Group(first, tuple(jobs[number] for number in piece), judge, breeder))
     return groups
 

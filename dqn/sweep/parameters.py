@@ -48,8 +48,9 @@ class Parameter:
 
     @property
     def conditions(self) -> dict[str, list[Any]]:
-        """The values that let the parameter be chosen, by the key of the other parameter."""
-        return {key: value if isinstance(value, list) else [value] for key, value in (self.when or {}).items()}
+        """The values that let the parameter be chosen, as `plain`, by the key of the other parameter."""
+        accepted = {key: value if isinstance(value, list) else [value] for key, value in (self.when or {}).items()}
+        return {key: [plain(value) for value in values] for key, values in accepted.items()}
 
     def check(self, path: str) -> None:
         """Raise a UserError under this key if there is nothing to choose from."""
@@ -188,7 +189,7 @@ class Categorical(Parameter):
                 raise UserError(f"{path}.choices", yaml_text(self.choices), f"has {yaml_text(label)} twice")
 
     def suggest(self, trial: BaseTrial, key: str) -> Any:
-        """See `Parameter`; a list or a group of settings is told by its text, as Optuna knows only scalars."""
+        """See `Parameter`."""
         return trial.suggest_categorical(key, self._labels)
 
     def text(self, value: Any) -> str:
@@ -205,7 +206,12 @@ class Categorical(Parameter):
 
     @property
     def _labels(self) -> list[Any]:
-        return [override_text(choice) if isinstance(choice, (list, dict)) else choice for choice in self.choices]
+        return [plain(choice) for choice in self.choices]
+
+
+def plain(value: Any) -> Any:
+    """A value as Optuna, which knows only scalars, is told it: a list or a group of settings is its text."""
+    return override_text(value) if isinstance(value, (list, dict)) else value
 
 
 PARAMETERS: dict[str, type[Parameter]] = {"float": FloatRange, "int": IntRange, "categorical": Categorical}

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from dqn.errors import UserError, nearest
-from dqn.sweep.parameters import PARAMETERS, Categorical, Parameter
+from dqn.sweep.parameters import PARAMETERS, Categorical, Parameter, plain
 from dqn.validation import validate, yaml_text
 
 if TYPE_CHECKING:
@@ -128,13 +128,13 @@ def _check_condition(key: str, parameters: Mapping[str, Parameter]) -> None:
         if not isinstance(choices, Categorical):
             raise UserError(path, yaml_text(accepted), f"can depend on a categorical parameter, {other} is none")
         for value in accepted:
-            if value not in choices.choices:
+            if value not in choices.ends():
                 raise UserError(path, value, f"is no choice of {other}: {yaml_text(choices.choices)}")
 
 
 def _without(parameters: Mapping[str, Parameter], fixed: Mapping[str, Any]) -> dict[str, Parameter]:
     """The parameters but for the fixed ones; conditions on these are decided, and so may take others out."""
-    fixed = {key: value for key, value in fixed.items() if key in parameters}
+    fixed = {key: plain(value) for key, value in fixed.items() if key in parameters}
     remaining: dict[str, Parameter] = {}
     gone = set(fixed)
     for key, parameter in _ordered(parameters).items():

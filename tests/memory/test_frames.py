@@ -133,9 +133,9 @@ def test_dense_frames_are_written_without_a_copy():
 def test_a_config_that_cannot_be_compressed_is_refused(make_config):
     config = make_config("experiment=pong", "memory.compression=lz4")
     check_config(config)
-    check_fit(config, SPEC)
+    check_fit(config, SPEC, 1)
     with pytest.raises(UserError, match=r"memory\.compression=lz4: needs images, but observations are float32 \(4,\)"):
-        check_fit(config, replace(SPEC, frame_shape=(4,), frame_dtype="float32", frame_stack=1))
+        check_fit(config, replace(SPEC, frame_shape=(4,), frame_dtype="float32", frame_stack=1), 1)
     with pytest.raises(UserError, match=r"memory\.device=cuda: compressed images are kept on the CPU; use auto or cpu"):
         check_config(make_config("experiment=pong", "memory.compression=lz4", "memory.device=cuda"))
 
@@ -143,6 +143,6 @@ def test_a_config_that_cannot_be_compressed_is_refused(make_config):
 def test_a_memory_that_fits_only_compressed_is_accepted(make_config, monkeypatch):
     monkeypatch.setattr("dqn.checks.installed_memory", lambda: 2_000_000_000)
     settings = ("experiment=pong", "memory.device=cpu", "memory.capacity_steps=1_000_000")
-    check_fit(make_config(*settings, "memory.compression=lz4"), SPEC)
+    check_fit(make_config(*settings, "memory.compression=lz4"), SPEC, 1)
     with pytest.raises(UserError, match=r"memory\.capacity_steps=1000000: needs 7\.1 GB"):
-        check_fit(make_config(*settings), SPEC)
+        check_fit(make_config(*settings), SPEC, 1)

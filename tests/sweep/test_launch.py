@@ -317,6 +317,30 @@ def test_a_group_that_is_stopped_in_its_own_process_stops_no_other(launch, tmp_p
     assert [(tmp_path / name / "summary.json").exists() for name in FOLDERS] == [False, False, True, True, True]
 
 
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["memory.replacement=false memory.warmup_steps=100", "memory.warmup_steps=10"], "memory.warmup_steps=10: lea"),
+        (["memory.warmup_steps=100", "memory.warmup_steps=2000"], "memory.warmup_steps=2000: the run ends at 1000 st"),
+        (["exploration.schedule.start=1", "exploration.schedule.start=5"], "exploration.schedule.start=5.0: is an eps"),
+    ],
+)
+def test_every_job_of_a_stack_is_checked(launch, tmp_path, words, problem):
+    first, second = (word.split() for word in words)
+    shared = [word for word in first if word.startswith("memory.replacement")]
+    for jobs in ([first, [*shared, *second]], [[*shared, *second], first]):
+        with pytest.raises(UserError, match=f"^{problem}"):
+            launch(tmp_path / "sweep", jobs, "trainer.total_steps=1000", "trainer.batch_size=8")
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_a_stack_whose_memories_do_not_fit_together_is_refused(launch, tmp_path, monkeypatch):
+    monkeypatch.setattr("dqn.checks.installed_memory", lambda: 2_000_000_000)
+    problem = r"=20000000: needs 3\.4 GB for 5 members of one population \(.*\), but .*; at most 11,000,000 would fit"
+    with pytest.raises(UserError, match=problem):
+        launch(tmp_path / "sweep", [[f"seed={seed}"] for seed in range(5)], "memory.capacity_steps=2e7")
+
+
 def test_no_run_gets_a_folder_that_is_not_its_own(launch, tmp_path):
     def refused(sweep, job, subdir, problem, resume=False):
         before = contents(tmp_path)

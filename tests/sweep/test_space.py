@@ -64,6 +64,19 @@ def test_conditions_of_conditions_hold_together():
     assert {tuple(values) for values in suggestions(space)} == {("a",), ("a", "b"), ("a", "b", "c")}
 
 
+def test_a_condition_may_ask_for_a_list():
+    words = """
+        network.hidden_sizes: {type: categorical, choices: [[64, 64], [120, 84]]}
+        optimizer.learning_rate: {type: float, low: 1e-4, high: 1e-3, when: {network.hidden_sizes: [[64, 64]]}}
+    """
+    space = space_of(words)
+    for values in [*suggestions(space), *space.probes()]:
+        assert ("optimizer.learning_rate" in values) == (values["network.hidden_sizes"] == "[64,64]")
+        assert space.overrides(values)[0] == f"network.hidden_sizes={values['network.hidden_sizes']}"
+    assert list(space_of(words, {"network.hidden_sizes": [64, 64]}).parameters) == ["optimizer.learning_rate"]
+    assert not space_of(words, {"network.hidden_sizes": [120, 84]}).parameters
+
+
 def test_a_fixed_value_is_not_searched_and_decides_conditions():
     polyak = space_of(SPACE, fixed={"target": "polyak", "trainer.batch_size": 32})
     for values in suggestions(polyak, 10):

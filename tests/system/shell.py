@@ -47,6 +47,8 @@ def environment() -> dict[str, str]:
 def run_script(script: str, words: Sequence[str], folder: Path, beside: Path) -> subprocess.CompletedProcess[str]:
     """scripts/<script>.py with these words, in this folder; what it prints stands meanwhile in files `beside`."""
     files = [beside / "stdout", beside / "stderr"]
+    for file in files:
+        file.write_text("")
     process = _PREPARED.Process(target=_be_script, args=(script, list(words), folder, files, environment()))
     process.start()
     process.join(timeout=300)
@@ -59,7 +61,7 @@ def run_script(script: str, words: Sequence[str], folder: Path, beside: Path) ->
 def _be_script(script: str, words: list[str], folder: Path, files: list[Path], environment: dict[str, str]) -> None:
     """Become what the shell would have started."""
     for descriptor, file in enumerate(files, start=1):
-        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+        os.dup2(os.open(file, os.O_WRONLY), descriptor)
     sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", buffering=1, closefd=False)
     os.chdir(folder)
     os.environ.clear()
