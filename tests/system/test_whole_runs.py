@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
-from shell import SHORT, interrupted
+from shell import SHORT, interrupted, start_script
 
 
 def test_a_run_and_what_it_leaves(shell, tmp_path):
@@ -144,15 +144,17 @@ def test_the_grid_worlds_path_is_drawn(shell, tmp_path):
     assert (tmp_path / "run" / "path.png").stat().st_size > 0
 
 
-def test_help_shows_how_to_use_it(shell):
-    done = shell("train", "--help")
-    assert done.returncode == 0
+def test_help_shows_how_to_use_it(tmp_path):
+    """In processes of their own, in which nothing has been imported before."""
+    printed = {}
+    for script in ("train", "evaluate", "export", "compare"):
+        process = start_script(script, ["--help"], tmp_path)
+        printed[script], stderr = process.communicate(timeout=60)
+        assert (process.returncode, stderr) == (0, "")
     for word in ("episodes", "gamma", "epsilon", "epsilon_decay", "epsilon_min", "learning_rate"):
-        assert f"  {word} " in done.stdout
+        assert f"  {word} " in printed["train"]
     for script in ("evaluate", "export", "compare"):
-        done = shell(script, "--help")
-        assert done.returncode == 0
-        assert f"python scripts/{script}.py" in done.stdout
+        assert f"python scripts/{script}.py" in printed[script]
 
 
 def test_numbers_in_metrics_are_numbers(shell, tmp_path):
