@@ -103,7 +103,7 @@ def _composer() -> Composer:
 def _compose(overrides: Sequence[str], with_hydra: bool = False) -> DictConfig:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", overrides=with_free_keys(overrides), return_hydra_config=with_hydra)
+        return compose("config", overrides=list(overrides), return_hydra_config=with_hydra)
 
 
 def with_values(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

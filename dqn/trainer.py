@@ -340,6 +340,8 @@ class Trainer:
     # --- between stretches ---
 
     def _report_learning(self, members: Sequence[int]) -> Iterator[Event]:
+        if not members:
+            return
         counts, means = self._averages.take(members)
         self._agent.set_progress(self._progress)
         level, rate = self._agent.exploration_levels().tolist(), self._agent.learning_rates().tolist()
@@ -389,10 +391,9 @@ class Trainer:
             if not self.finished[m]:
                 self._finish([m], "pruned", reason)
         going_on = {m: score for m, score in scores.items() if not self.finished[m]}
-        if self.succession_rule and going_on:
-            succession = self.succession_rule(since, self.steps, going_on)
-            if succession is not None:
-                self._follow(succession)
+        succession = self.succession_rule(since, self.steps, going_on) if self.succession_rule else None
+        if succession is not None:
+            self._follow(succession)
 
     def _follow(self, succession: Succession) -> None:
         """Copy learning state between members, by index, and change their traits.

@@ -138,4 +138,4 @@ def test_a_copy_has_yet_to_converge(make_config):
     trainer.succession_rule = rule
     ends = {event.member: (event.step, event.status) for event in trainer.run() if event.kind == "end"}
     assert ends == {0: (180, "converged"), 1: (240, "completed")}
-    assert rows == [(0, 60, [0, 1]), (60, 120, [0, 1]), (120, 180, [1])]
+    assert rows == [(0, 60, [0, 1]), (60, 120, [0, 1]), (120, 180, [1]), (180, 240, [])]
