@@ -33,6 +33,8 @@ from dqn.terminal import say
 _OPTIONS = {
     # Else scalars, such as Adam's bias correction with its powers, are computed anew for each of the parameters.
     "realize_opcount_threshold": 0,
+    # One allocation for all that is intermediate: else malloc and free are a tenth of an update of a small network.
+    "memory_planning": True,
 }
 _tracing = False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -268,22 +269,20 @@ class Trainer:
 
     def _take_in(self, outcomes: Array) -> Iterator[Event]:
         """What the last N step calls have brought, (N, 3, M, E); see `Agent.take_outcomes`."""
-        rewards, was_taken, ended = outcomes[:, 0], outcomes[:, 1] == 0, outcomes[:, 2] != 0
-        any_ended = ended.any((1, 2)).tolist()
-        before = self.steps - len(outcomes) * self.num_envs
+        rewards, was_taken = outcomes[:, 0], outcomes[:, 1] == 0
+        ends: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+        for k, m, e in np.argwhere(outcomes[:, 2]).tolist():
+            ends[k].append((m, e))
+        step = self.steps - len(outcomes) * self.num_envs
         for k in range(len(outcomes)):  # one by one: a sum of floats depends on the order
             self._returns += rewards[k]
             self._lengths += was_taken[k]
-            if any_ended[k]:
-                yield from self._end_episodes(before + (k + 1) * self.num_envs, ended[k])
-
-    def _end_episodes(self, step: int, ended: Array) -> Iterator[Event]:
-        """Where episodes have ended, (M, E), by the step call that reached agent step `step`."""
-        for m, e in np.argwhere(ended).tolist():
-            if not self.finished[m]:
-                self.episodes[m] += 1
-                yield Episode(m, step, float(self._returns[m, e]), int(self._lengths[m, e]))
-            self._returns[m, e], self._lengths[m, e] = 0.0, 0
+            step += self.num_envs
+            for m, e in ends.get(k, ()):
+                if not self.finished[m]:
+                    self.episodes[m] += 1
+                    yield Episode(m, step, float(self._returns[m, e]), int(self._lengths[m, e]))
+                self._returns[m, e], self._lengths[m, e] = 0.0, 0
 
     def _learn(self, counts: Array, call: int) -> None:
         """Let each member make as many updates as `counts` (M,) says."""

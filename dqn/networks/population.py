@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional as F
 from torch.nn.functional import linear
 from torch.overrides import TorchFunctionMode
 
 from dqn.compilation import is_tracing
 
-_NARROW = 16  # columns; wider products were as fast upright
+_ELEMENTWISE = {F.relu, F.elu, F.silu, torch.tanh, torch.sigmoid}  # the activations of `dqn.networks.q_network`
+_NARROW = 16  # outputs of a layer; for more the products below are as fast either way
 
 
 def flatten_parameters(networks: Sequence[nn.Module], device: torch.device) -> Tensor:
@@ -28,7 +30,7 @@ class Population:
 
     A member is a plain module: with M = 1, or with convolutions on a CPU, members are applied one after the other
     (a grouped convolution is slower there); otherwise all at once by `torch.vmap`. While they are traced, one alone
-    is a stack of one, where a bias is added by the kernel of the activation, not by a copy before the product.
+    is a stack of one, whose layers work on columns.
 
     Args:
         template: the single-member module; only its structure is used.
@@ -79,7 +81,7 @@ class Population:
         stacked = {
             name: piece.view(-1, *shape) for (name, shape), piece in zip(self._shapes.items(), pieces, strict=True)
         }
-        with _PlainProducts():
+        with _Columns():
             if not self._can_stack:
                 members = [{name: tensor[m] for name, tensor in stacked.items()} for m in range(len(parameters))]
                 return torch.stack([self._apply(p, o) for p, o in zip(members, observations, strict=True)])
@@ -107,36 +109,43 @@ class Population:
         return network
 
 
-class _PlainProducts(TorchFunctionMode):
-    """Linear layers as matrix products, each in the form that is fastest, with the bias left to be fused."""
+class _Columns(TorchFunctionMode):
+    """Layers whose batches lie as (features, N) in memory, whatever they look like: no product copies an operand.
+
+    An update of 32 stacked CartPole members, batch 128, took 4.5 ms so, and 5.1 as rows (an Intel Xeon, one thread).
+    The bias is left to the kernel of the activation.
+    """
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        if func is not linear:
-            return func(*args, **(kwargs or {}))
-        return self._linear(*args, **(kwargs or {}))
+        if func is linear and args[0].dim() == 2:
+            return self._linear(*args, **(kwargs or {}))
+        if func in _ELEMENTWISE and args[0].dim() == 2:
+            return func(args[0].mT, *args[1:], **(kwargs or {})).mT
+        return func(*args, **(kwargs or {}))
 
     @staticmethod
     def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:  # the names of PyTorch
-        if input.dim() != 2:
-            return linear(input, weight, bias)
-        device = input.device.type
+        columns, device = input.mT, input.device.type
         if torch.is_autocast_enabled(device):  # now, since the gradient is taken outside of it
             dtype = torch.get_autocast_dtype(device)
-            input, weight = input.to(dtype), weight.to(dtype)
-        outputs: Tensor = _Product.apply(input, weight)  # type: ignore[no-untyped-call]
-        return outputs if bias is None else outputs + bias
+            columns, weight = columns.to(dtype), weight.to(dtype)
+        outputs: Tensor = _Product.apply(weight, columns)  # type: ignore[no-untyped-call]
+        return outputs.mT if bias is None else (outputs + bias.unsqueeze(-1)).mT
 
 
 class _Product(torch.autograd.Function):
-    """x W^T. PyTorch's own gradient of it is transposed for stacks, and copying it costs as much as a layer."""
+    """W x, whose gradient by a W of few outputs is taken upright.
+
+    The gradient of the Q-values comes as rows, and MKL takes twice as long where both operands are transposed.
+    """
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(inputs: Tensor, weight: Tensor) -> Tensor:
-        return _product(inputs, weight.mT)
+    def forward(weight: Tensor, columns: Tensor) -> Tensor:
+        return weight @ columns
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
@@ -144,15 +153,10 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        inputs, weight = ctx.saved_tensors
-        return _product(gradient, weight), _product(gradient.mT, inputs)
-
-
-def _product(a: Tensor, b: Tensor) -> Tensor:
-    """a b. MKL takes several times as long for a tall, narrow result as for the same one lying on its side."""
-    if b.shape[-1] < min(_NARROW, a.shape[-2]):
-        return (b.mT @ a.mT).mT
-    return a @ b
+        weight, columns = ctx.saved_tensors
+        is_narrow = len(gradient) < _NARROW
+        of_weight = (columns @ gradient.mT).mT if is_narrow else gradient @ columns.mT
+        return of_weight, weight.mT @ gradient
 
 
 def member_network(template: nn.Module, parameters: Tensor) -> nn.Module:

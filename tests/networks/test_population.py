@@ -103,6 +103,18 @@ def test_gradients_are_those_of_the_plain_modules(case: Case) -> None:
     assert len({tuple(row.tolist()) for row in gradients}) == case.members
 
 
+def test_values_and_gradients_as_functions_of_the_parameters_are_the_same(case: Case) -> None:
+    def total(parameters: Tensor) -> tuple[Tensor, Tensor]:
+        q = case.population.apply(parameters, case.observations)
+        return q.square().mean((1, 2)).sum(), q
+
+    gradients, q = torch.func.grad(total, has_aux=True)(case.parameters)
+    expected = case.population(case.observations)
+    torch.testing.assert_close(q, expected, rtol=1e-5, atol=1e-6)
+    expected_gradients = case.population.gradients(expected.square().mean((1, 2)))
+    torch.testing.assert_close(gradients, expected_gradients, rtol=1e-4, atol=1e-6)
+
+
 def test_all_at_once_is_one_by_one(case: Case) -> None:
     together = case.population(case.observations)
     gradients = case.population.gradients(together.square().mean((1, 2)))
