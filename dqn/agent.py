@@ -24,7 +24,7 @@ from dqn.memory.stream import Experience
 from dqn.memory.uniform import UniformMemory
 from dqn.transfer import to_device
 
-MOST_CALLS = 16  # of `Agent.play` in a row: what is done once for all of them is next to nothing for each
+MOST_CALLS = 64  # of `Agent.play` in a row: what is done once for all of them is next to nothing for each
 
 
 class Averages:

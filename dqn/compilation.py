@@ -34,7 +34,8 @@ _OPTIONS = {
     # Else scalars, such as Adam's bias correction with its powers, are computed anew for each of the parameters.
     "realize_opcount_threshold": 0,
     # One allocation for all that is intermediate: else malloc and free are a tenth of an update of a small network.
-    "memory_planning": True,
+    # Before 2.9 PyTorch leaked what a function returned then (pytorch/pytorch#159839).
+    "memory_planning": torch.__version__ >= "2.9",
 }
 _tracing = False
 

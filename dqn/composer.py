@@ -78,18 +78,20 @@ def compose_jobs_faster(loader: ConfigLoader) -> None:
     Hydra composes every job to check it, and then whoever launches it does once more.
     """
     load = loader.load_sweep_config
-    composers: list[tuple[DictConfig, Composer]] = []  # the last, and the multirun's config that it belongs to
+    composer: Composer | None = None
+    composer_of: DictConfig | None = None  # the multirun's config that it belongs to
 
     def load_by_options(master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        if not composers or composers[0][0] is not master_config:
-            compose = partial(load, master_config)
-            composers[:] = [(master_config, Composer(compose, lambda key: bool(loader.get_group_options(key))))]
-        config = composers[0][1](sweep_overrides)
+        nonlocal composer_of, composer
+        if composer is None or composer_of is not master_config:
+            composer_of = master_config
+            composer = Composer(partial(load, master_config), lambda key: bool(loader.get_group_options(key)))
+        config = composer(sweep_overrides)
         parsed = OverridesParser.create().parse_overrides(sweep_overrides)
         _record(config, [override for override in parsed if not override.is_hydra_override()])
         return config
 
-    loader.load_sweep_config = load_by_options  # type: ignore[method-assign]
+    loader.load_sweep_config = load_by_options  # type: ignore[method-assign]  # Hydra has no other way in
 
 
 def _record(config: DictConfig, overrides: list[Override]) -> None:

@@ -196,6 +196,8 @@ class Trainer:
         learns, made = self._update_plan.have_begun(self.steps + self.num_envs, self.finished), 0
         agent.set_progress(self._progress)
         for _ in range(calls):
+            if self.interrupted:
+                break
             before, call = self.steps, self.steps // self.num_envs
             with timed("play"):
                 agent.play(self._exploration_draws.at(call))

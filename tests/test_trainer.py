@@ -259,6 +259,24 @@ def test_step_calls_in_a_row_are_the_step_calls_one_by_one(make_config, monkeypa
     assert sum(event.member == 0 for event in expected_events if isinstance(event, Episode)) > 10
 
 
+def test_an_interruption_ends_a_stretch_after_the_step_call_at_hand(make_config):
+    trainer = build_trainer(
+        [make_config(*PLAIN, *QUIET, "memory.warmup_steps=30", "trainer.total_steps=700", "env.num_envs=3")]
+    )
+    play, calls = trainer._agent.play, []
+
+    def play_and_interrupt(draws):
+        play(draws)
+        calls.append(trainer.steps)
+        trainer.interrupted = len(calls) == 20
+
+    trainer._agent.play = play_and_interrupt
+    events = run(trainer)
+    assert len(calls) == 20
+    assert trainer.steps == 60
+    assert events[-1] == End(0, 60, "interrupted", "stopped by a signal")
+
+
 def test_learning_waits_for_warmup_and_then_happens_every_so_many_steps(make_config):
     config = make_config(
         *PLAIN,

@@ -117,7 +117,10 @@ def _read_safetensors(path: Path, network: nn.Module) -> Policy:
 def _read_onnx(path: Path) -> Policy:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    # A process's first session decides it for the thread that makes it, where training goes on: see `dqn.machine`.
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def q_values(observations: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         (q,) = session.run(["q_values"], {"observation": observations})

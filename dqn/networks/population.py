@@ -119,11 +119,13 @@ class _Columns(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        if func is linear and args[0].dim() == 2:
-            return self._linear(*args, **(kwargs or {}))
-        if func in _ELEMENTWISE and args[0].dim() == 2:
-            return func(args[0].mT, *args[1:], **(kwargs or {})).mT
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if args and isinstance(args[0], Tensor) and args[0].dim() == 2:
+            if func is linear:
+                return self._linear(*args, **kwargs)
+            if func in _ELEMENTWISE:
+                return func(args[0].mT, *args[1:], **kwargs).mT
+        return func(*args, **kwargs)
 
     @staticmethod
     def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:  # the names of PyTorch

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from dqn.algorithms.double_dqn import DoubleDQN
 from dqn.algorithms.dqn import DQN
@@ -18,8 +19,8 @@ from dqn.envs.base import EnvironmentSpec
 from dqn.learner import Learner
 from dqn.memory.batch import Batch
 from dqn.networks.initialization import initialize
-from dqn.networks.population import Population, flatten_parameters, member_network
-from dqn.networks.q_network import mlp, nips_cnn, tabular
+from dqn.networks.population import _ELEMENTWISE, Population, flatten_parameters, member_network
+from dqn.networks.q_network import ACTIVATIONS, mlp, nips_cnn, tabular
 from dqn.optim import SGD, Adam, CenteredRMSProp, RMSProp
 from dqn.target import NoTarget, PeriodicTarget, TargetRule
 
@@ -113,6 +114,20 @@ def test_values_and_gradients_as_functions_of_the_parameters_are_the_same(case: 
     torch.testing.assert_close(q, expected, rtol=1e-5, atol=1e-6)
     expected_gradients = case.population.gradients(expected.square().mean((1, 2)))
     torch.testing.assert_close(gradients, expected_gradients, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_every_activation_is_known_to_work_on_columns(name: str) -> None:
+    called = set()
+
+    class Recorder(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            called.add(func)
+            return func(*args, **(kwargs or {}))
+
+    with Recorder():
+        ACTIVATIONS[name]()(torch.zeros(2, 3))
+    assert called & _ELEMENTWISE
 
 
 def test_all_at_once_is_one_by_one(case: Case) -> None:
