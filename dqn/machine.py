@@ -22,9 +22,9 @@ def prepare(threads: int | None) -> int:
     glibc gives large pieces back to the system as soon as they are freed. The next update asks for the same ones again
     and pays for every page: a step of Adam on the Nature network took 10.6 ms so, and 3.9 ms without.
 
-    Adam's running means decay for ever where a unit has died. Below 1e-38 they are subnormal numbers, on which some
-    processors spend a hundred times as long: an update of 32 stacked CartPole members took 2.6 ms with them and 1.7 ms
-    without (an Intel Xeon, one thread).
+    Adam's running means decay for ever where a unit has died. Below 1e-38 they are subnormal numbers, which slow
+    some processors down: an update of 32 stacked CartPole members took 2.6 ms with them and 1.7 ms without (an Intel
+    Xeon, one thread).
 
     Returns:
         The number of threads.
