@@ -99,7 +99,7 @@ class Trainer:
         self.sections = sections or Sections()
         self._shrinks_for_updates = shrinks_for_updates  # after which a smaller population would have been faster
         self._updates_when_most_left: int | None = None
-        self.interrupted = False  # set from outside, e.g. by a signal: the loop ends after the step calls at hand
+        self.interrupted = False  # set from outside, e.g. by a signal: the loop ends after the step call at hand
         self.judge: Judge | None = None  # set from outside
         self.succession_rule: SuccessionRule | None = None  # set from outside
 

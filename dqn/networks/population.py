@@ -10,13 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
-from torch.nn.functional import linear
 from torch.overrides import TorchFunctionMode
 
 from dqn.compilation import is_tracing
 
 _ELEMENTWISE = {F.relu, F.elu, F.silu, torch.tanh, torch.sigmoid}  # the activations of `dqn.networks.q_network`
-_NARROW = 16  # outputs of a layer; for more the products below are as fast either way
+_NARROW = 16  # outputs of a layer; with more the products below are nearly as fast either way
 
 
 def flatten_parameters(networks: Sequence[nn.Module], device: torch.device) -> Tensor:
@@ -121,7 +120,7 @@ class _Columns(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if args and isinstance(args[0], Tensor) and args[0].dim() == 2:
-            if func is linear:
+            if func is F.linear:
                 return self._linear(*args, **kwargs)
             if func in _ELEMENTWISE:
                 return func(args[0].mT, *args[1:], **kwargs).mT

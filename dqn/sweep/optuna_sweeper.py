@@ -78,8 +78,8 @@ class OptunaSearch:
         self._opened = self._open()
         self._study = self._opened.study
         if self._has_our_launcher:
-            self._launcher.judge = self._judge()  # type: ignore[attr-defined]
-            self._launcher.keeps_numbers = True  # type: ignore[attr-defined]
+            self._launcher.judge = self._judge()  # type: ignore[attr-defined]  # of ours alone
+            self._launcher.keeps_numbers = True  # type: ignore[attr-defined]  # of ours alone
         started, finished_before = time.monotonic(), self._finished()
         try:
             for batch in self._batches():

@@ -69,7 +69,7 @@ class PopulationTraining:
             [*request.shared, *request.space.overrides(values), f"seed={self._settings.first_seed + member}"]
             for member, values in enumerate(members)
         ]
-        self._launcher.breeder = self._breeder  # type: ignore[attr-defined]
+        self._launcher.breeder = self._breeder  # type: ignore[attr-defined]  # of ours alone
         self._launcher.launch(jobs, 0)
 
 
