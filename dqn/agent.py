@@ -116,10 +116,22 @@ class Agent:
         by_number: defaultdict[int, Captured] = defaultdict(lambda: Captured(self._learn_often))
         self._learn = lambda draws: by_number[len(draws)](torch.stack(list(draws)))
 
-    def prepare_to_play(self, draws: Tensor, sampling_draws: Tensor) -> None:
-        """Have `play` and `learn` ready before their first calls, with arguments like these (one update's draws)."""
-        functions = (self._play, draws), (self._learn_once, sampling_draws)
-        prepare_all([(function, (of,)) for function, of in functions if isinstance(function, Compiled)])
+    def prepare(self, draws: Tensor, sampling_draws: Tensor, plays: bool) -> None:
+        """Have what is compiled ready before the first calls.
+
+        Args:
+            draws: for acting.
+            sampling_draws: for one update.
+            plays: whether `play` will be called, or `act` and `store`.
+        """
+        actions = torch.zeros(draws.shape[:2], dtype=torch.int64, device=self._device)
+        rewards = torch.zeros(actions.shape, device=self._device)
+        frames = torch.zeros((*actions.shape, *self._spec.frame_shape), dtype=self.observations.dtype)
+        flags = rewards.bool()
+        store = self._store, (actions, frames.to(self._device), rewards, flags, flags.clone(), flags.clone())
+        here = [(self._play, (draws,))] if plays else [(self._act, (draws,)), store]
+        functions = [*here, (self._learn_once, (sampling_draws,))]
+        prepare_all([(function, of) for function, of in functions if isinstance(function, Compiled)])
 
     def start(self, frames: Tensor) -> None:
         """Episodes begin with frames (M, E, *frame), which the memory has already."""

@@ -47,7 +47,13 @@ from dqn.config import (
     SGDConfig,
 )
 from dqn.cores import default_threads
-from dqn.envs.base import Environment, EnvironmentSpec
+from dqn.envs.base import (
+    Environment,
+    EnvironmentSpec,
+    ReseedableEnvironment,
+    StatefulEnvironment,
+    TensorEnvironment,
+)
 from dqn.errors import UserError
 from dqn.evaluation import Evaluator
 from dqn.learner import Learner
@@ -79,7 +85,7 @@ def _updates_worth_compiling(template: nn.Module, device: torch.device, members:
 
 
 def build_trainer(
-    configs: Sequence[Config], environment: Environment | None = None, sections: Sections | None = None
+    configs: Sequence[Config], environment: StatefulEnvironment | None = None, sections: Sections | None = None
 ) -> Trainer:
     """Everything that a run (or a population of them) needs, put together.
 
@@ -98,7 +104,7 @@ def build_trainer(
     device = resolve_device(first.trainer.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)  # whose streams and graphs are meant where none is named
-    environment = environment or make_environment(first.env, len(configs), threads, device=device)
+    environment = environment or make_training_environment(first.env, len(configs), threads, device)
     spec = environment.spec
     check_fit(first, spec, len(configs))
     _check_evaluation_environment(first, spec)
@@ -211,7 +217,7 @@ def make_environment(
     render: bool = False,
     draws_path: bool = False,
     device: torch.device | None = None,
-) -> Environment:
+) -> TensorEnvironment | ReseedableEnvironment:
     """The environments of a population: `num_envs` for each of its members.
 
     Args:
@@ -246,6 +252,16 @@ def make_environment(
     from dqn.envs.gymnasium_env import GymnasiumEnvironment
 
     return GymnasiumEnvironment(env_id, num_envs, kwargs, max_steps, members=members, render=render)
+
+
+def make_training_environment(
+    config: EnvConfig, members: int, threads: int, device: torch.device
+) -> StatefulEnvironment:
+    """Environments that a resumed run goes on with in mid-episode; see `make_environment`."""
+    from dqn.envs.replay import ReplayedEnvironment
+
+    environment = make_environment(config, members, threads, device=device)
+    return environment if isinstance(environment, TensorEnvironment) else ReplayedEnvironment(environment)
 
 
 def evaluation_env_config(config: Config) -> EnvConfig:

@@ -37,3 +37,26 @@ def join(states: Sequence[Any]) -> Any:
     if isinstance(first, list):
         return [entry for state in states for entry in state]
     return first
+
+
+def grouped(state: Any, members: int) -> Any:
+    """The state of M * E environments as a population's: tensors (M * E, ...) as (M, E, ...), lists in M lists."""
+    if isinstance(state, dict):
+        return {key: grouped(value, members) for key, value in state.items()}
+    if isinstance(state, Tensor):
+        return state.view(members, -1, *state.shape[1:])
+    if isinstance(state, list):
+        size = len(state) // members
+        return [state[m * size : (m + 1) * size] for m in range(members)]
+    return state
+
+
+def ungrouped(state: Any) -> Any:
+    """The state of which `grouped` was made."""
+    if isinstance(state, dict):
+        return {key: ungrouped(value) for key, value in state.items()}
+    if isinstance(state, Tensor):
+        return state.flatten(0, 1)
+    if isinstance(state, list):
+        return [entry for of_member in state for entry in of_member]
+    return state

@@ -225,8 +225,7 @@ class Run:
         environment = old.parts.environment.select(chosen)
         numbers = [self._numbers[m] for m in remaining]
         trainer = build_trainer([self._members[n].config for n in numbers], environment, old.sections)
-        trainer.load_state_dict(members.select(old.state_dict(), remaining))
-        trainer.go_on_with(members.select(old.episodes_in_progress(), remaining))
+        trainer.load_state_dict(members.select(old.state_dict(), remaining), environment=False)
         old.parts.evaluator.close()
         self._trainer, self._numbers = trainer, numbers
         if old.interrupted:  # after its last look

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,9 +13,11 @@ from torch import Tensor
 from dqn import members
 from dqn.agent import MOST_CALLS, Agent
 from dqn.config import StopConfig, TrainerConfig
-from dqn.envs.base import Array, Environment
+from dqn.endings import Endings
+from dqn.envs.base import Array, NotReplayableError, StatefulEnvironment
+from dqn.episodes import Episodes
 from dqn.evaluation import Evaluator
-from dqn.events import End, Episode, Event, Learning, Pause
+from dqn.events import Event, Learning, Pause
 from dqn.interruption import PlayInterruptedError
 from dqn.learner import Learner
 from dqn.memory.stream import Experience
@@ -33,7 +34,7 @@ from dqn.updates import UpdatePlan, crossed
 class Parts:
     """What the loop runs."""
 
-    environment: Environment
+    environment: StatefulEnvironment
     memory: UniformMemory
     learner: Learner
     evaluator: Evaluator
@@ -97,22 +98,18 @@ class Trainer:
         self.num_envs = parts.environment.num_envs // self.members
         self.device = parts.learner.parameters.device
         self.sections = sections or Sections()
-        self._shrinks_for_updates = shrinks_for_updates  # after which a smaller population would have been faster
-        self._updates_when_most_left: int | None = None
         self.interrupted = False  # set from outside, e.g. by a signal: the loop ends after the step call at hand
+        self.is_preparing = False  # true while a KeyboardInterrupt does no harm, and ends the loop just so
         self.judge: Judge | None = None  # set from outside
         self.succession_rule: SuccessionRule | None = None  # set from outside
 
-        shape = (self.members, self.num_envs)
         self.steps = 0
         # Progress of the members, (2, M): agent steps and episodes, which the agent must be told.
         self._progress = np.zeros((2, self.members), dtype=np.int64)
-        self.episodes = self._progress[1]
         self.updates = np.zeros(self.members, dtype=np.int64)
-        self.finished = np.zeros(self.members, dtype=bool)
-        self._endings: dict[int, tuple[str, str]] = {}
-        self._gone = np.zeros(self.members, dtype=bool)  # finished, and their End has been told
         self.standing = Standing(parts.learner.parameters, stop)
+        self.endings = Endings(settings, self._progress[1], self.standing, shrinks_for_updates)
+        self._episodes = Episodes(self._progress[1], self.num_envs)
         self._agent = Agent(parts.environment, parts.learner, parts.memory, parts.traits.plan)
         self._averages = self._agent.averages
         self._plays = self._agent.plays and not settings.learn_while_stepping
@@ -120,8 +117,8 @@ class Trainer:
             self._agent.compile()
         elif compiles:
             self._agent.capture()
-        self._returns, self._lengths = np.zeros(shape), np.zeros(shape, dtype=np.int64)
-        self._started = False
+        self._has_begun = False  # episodes are under way
+        self.gave_up: str | None = None  # after `load_state_dict`: why episodes that were under way begin anew
         self._ahead: tuple[Tensor, HostCopy] | None = None  # actions of the next step call, chosen before learning
 
         self._update_plan = UpdatePlan(settings, parts.traits, self.num_envs, parts.memory.device)
@@ -131,39 +128,52 @@ class Trainer:
 
     def run(self) -> Iterator[Event]:
         """Train until most members are done, and the others would be faster without them; see `dqn.events`."""
+        endings = self.endings
         self._start()
         for m in range(self.members):
-            self._finish_if_over(m)  # it was stopped just after it had come to its end
+            endings.finish_if_over(m)  # it was stopped just after it had come to its end
         yield from self._evaluate()  # if it was stopped before that had been played
-        while not self._gone.all():
+        while endings.remaining:
             before, stop_at = self.steps, self.periods.next_stop(self.steps)
             if self.settings.total_steps is not None:
                 stop_at = min(stop_at, self.settings.total_steps)
-            while self.steps < stop_at and not self.interrupted and not (self.finished & ~self._gone).any():
+            while self.steps < stop_at and not self.interrupted and not endings.are_due:
                 calls = self._foreseeable_calls(stop_at)
                 yield from self._stretch(calls) if calls > 0 else self._step()
             yield from self._end_diverged(before)
-            if self.interrupted and not self._gone.all():
+            if self.interrupted and endings.remaining:
                 yield Pause(-1, self.steps)
-                self._finish(np.flatnonzero(~self.finished).tolist(), "interrupted", "stopped by a signal")
-                yield from self._end_finished()
+                endings.finish(endings.learning, "interrupted", "stopped by a signal")
+                yield from endings.tell(self.steps)
                 return
             if self.settings.total_steps is not None and self.steps >= self.settings.total_steps:
-                self._finish(np.flatnonzero(~self.finished).tolist(), "completed", f"{self.steps:,} steps")
+                endings.finish(endings.learning, "completed", f"{self.steps:,} steps")
             if self.steps > before:
                 is_time = crossed(self.periods.log_steps, before, self.steps) > 0
-                yield from self._report_learning([m for m in self.remaining if is_time or self.finished[m]])
+                yield from self._report_learning([m for m in self.remaining if is_time or endings.finished[m]])
             yield from self._evaluate()
-            if (self.finished & ~self._gone).any() or crossed(self.periods.pause_steps, before, self.steps):
+            if endings.are_due or crossed(self.periods.pause_steps, before, self.steps):
                 yield Pause(-1, self.steps)
-            yield from self._end_finished()
-            if self._would_shrink():
+            yield from endings.tell(self.steps)
+            if endings.would_shrink(self.updates):
                 return
 
     def _start(self) -> None:
-        """Begin episodes: the run's first, or after a resume new ones in place of those that were cut."""
-        if self._started:
-            return
+        """Begin episodes, unless they are under way, and make ready what is called often."""
+        if not self._has_begun:
+            self._begin_episodes()
+        self.is_preparing = True
+        try:
+            with self.sections("play"):  # of which what compiling takes is told apart
+                (sampling_draws,) = self._update_plan.draws(0, 1)
+                self._agent.prepare(self._exploration_draws.at(0), sampling_draws, self._plays)
+        except KeyboardInterrupt:
+            self.interrupted = True
+        finally:
+            self.is_preparing = False
+
+    def _begin_episodes(self) -> None:
+        """Begin the run's first episodes, or new ones in place of those that were given up."""
         seeds = [
             derive_seed(seed, "environment", e, self.steps)
             for seed in self.parts.traits.seeds
@@ -173,16 +183,14 @@ class Trainer:
         place = self.parts.memory.device
         if self.parts.memory.is_empty:
             self.parts.memory.start(frames.to(place))
-            self._update_plan.learn_from += self.steps
+            self._update_plan.learn_from = self.parts.traits.warmup_steps + self.steps
         else:
             nothing = torch.zeros((self.members, self.num_envs), device=place)
             no, yes = nothing.bool(), ~nothing.bool()
             self.parts.memory.add(Experience(nothing.long(), nothing, no, yes, frames.to(place)))
         self._agent.start(frames)
-        if self._plays:
-            with self.sections("play"):  # of which what compiling takes is told apart
-                self._agent.prepare_to_play(self._exploration_draws.at(0), *self._update_plan.draws(0, 1))
-        self._started = True
+        self._episodes.begin_anew()
+        self._has_begun = True
 
     def _foreseeable_calls(self, stop_at: int) -> int:
         """How many step calls can be made before anybody must look at what they bring."""
@@ -213,7 +221,7 @@ class Trainer:
         self._progress[0] = self.steps
         with timed("play"):
             outcomes = agent.take_outcomes()
-        yield from self._take_in(outcomes)
+        yield from self._episodes.take_in(outcomes, self.steps, self.finished)
 
     def _step(self) -> Iterator[Event]:
         """One step call of all environments, and the learning that is then due."""
@@ -228,7 +236,7 @@ class Trainer:
             outcomes = self._play(call)
         self.steps += self.num_envs
         self._progress[0] = self.steps
-        yield from self._take_in(outcomes)
+        yield from self._episodes.take_in(outcomes, self.steps, self.finished)
         ended = outcomes[0, 2] != 0
         if self.settings.learn_while_stepping:
             with timed("act"):
@@ -242,7 +250,7 @@ class Trainer:
             parts.learner.update_target(before, self.steps)
         if self.settings.total_episodes is not None:
             for m in np.flatnonzero(~self.finished & ended.any(1)).tolist():
-                self._finish_if_over(m)
+                self.endings.finish_if_over(m)
 
     def _play(self, call: int) -> Array:
         """Act, step and store; the same as `Agent.play` for environments that are no functions of tensors.
@@ -269,27 +277,11 @@ class Trainer:
         actions = self._agent.act(self._exploration_draws.at(call))
         return actions, HostCopy(actions)
 
-    def _take_in(self, outcomes: Array) -> Iterator[Event]:
-        """What the last N step calls have brought, (N, 3, M, E); see `Agent.take_outcomes`."""
-        rewards, was_taken = outcomes[:, 0], outcomes[:, 1] == 0
-        ends: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
-        for k, m, e in np.argwhere(outcomes[:, 2]).tolist():
-            ends[k].append((m, e))
-        step = self.steps - len(outcomes) * self.num_envs
-        for k in range(len(outcomes)):  # one by one: a sum of floats depends on the order
-            self._returns += rewards[k]
-            self._lengths += was_taken[k]
-            step += self.num_envs
-            for m, e in ends.get(k, ()):
-                if not self.finished[m]:
-                    self.episodes[m] += 1
-                    yield Episode(m, step, float(self._returns[m, e]), int(self._lengths[m, e]))
-                self._returns[m, e], self._lengths[m, e] = 0.0, 0
-
     def _learn(self, counts: Array, call: int) -> None:
         """Let each member make as many updates as `counts` (M,) says."""
         self.updates += counts
-        counts[self._gone] = counts.max()  # nobody looks at them any more, and all at once is faster than all but some
+        # Nobody looks at those who are gone any more, and all at once is faster than all but some.
+        counts[self.endings.gone] = counts.max()
         draws = self._update_plan.draws(call, int(counts.max()))
         self._agent.set_progress(self._progress)
         with self.sections("learn"):
@@ -299,39 +291,25 @@ class Trainer:
                 for k, one in enumerate(draws):
                     self._agent.learn_some(one, active=to_device(counts > k, self.device))
 
-    def _would_shrink(self) -> bool:
-        """Whether most members have been gone for so long that those who remain had better go on alone.
+    @property
+    def episodes(self) -> Array:
+        """How many each member has finished, (M,) int64."""
+        return self._episodes.counts
 
-        Nobody knows when they will be done. To wait until as much has been lost as shrinking costs, loses at
-        most twice the least possible.
-        """
-        if 2 * int(self._gone.sum()) <= self.members:
-            return False
-        made = int(self.updates.max())
-        if self._updates_when_most_left is None:
-            self._updates_when_most_left = made
-        return made - self._updates_when_most_left >= self._shrinks_for_updates
+    @property
+    def finished(self) -> Array:
+        """Who learns no more, (M,) bool."""
+        return self.endings.finished
 
     @property
     def remaining(self) -> list[int]:
         """The members that are not done."""
-        remaining: list[int] = np.flatnonzero(~self._gone).tolist()
-        return remaining
+        return self.endings.remaining
 
     @property
     def is_over(self) -> bool:
         """Whether every member has reached the configured length or has converged."""
-        total_steps = self.settings.total_steps
-        enough = total_steps is not None and self.steps >= total_steps
-        return enough or all(self._ending(m) for m in range(self.members))
-
-    def _ending(self, m: int) -> tuple[str, str] | None:
-        """Status and reason of a member that has made its episodes or has converged."""
-        total = self.settings.total_episodes
-        if total is not None and self.episodes[m] >= total:
-            return "completed", f"{total:,} episodes"
-        reason = self.standing.convergence(m)
-        return None if reason is None else ("converged", reason)
+        return self.endings.are_all_at(self.steps)
 
     def close(self) -> None:
         """Close all environments."""
@@ -387,10 +365,10 @@ class Trainer:
         yield from events
         scores = {event.member: event.mean_return for event in events}
         for m in scores:
-            self._finish_if_over(m)
+            self.endings.finish_if_over(m)
         for m, reason in (self.judge(self.steps, scores) if self.judge else {}).items():
             if not self.finished[m]:
-                self._finish([m], "pruned", reason)
+                self.endings.finish([m], "pruned", reason)
         going_on = {m: score for m, score in scores.items() if not self.finished[m]}
         succession = self.succession_rule(since, self.steps, going_on) if self.succession_rule else None
         if succession is not None:
@@ -412,31 +390,13 @@ class Trainer:
         """End members whose loss has stopped being a number; nothing is saved or evaluated after that."""
         parameters = torch.isfinite(self.parts.learner.parameters).all(1).tolist()
         for m, losses in enumerate(self._averages.are_finite()):
-            if not (losses and parameters[m]) and not self._gone[m]:
+            if not (losses and parameters[m]) and not self.endings.gone[m]:
                 reason = (
                     f"the loss stopped being a finite number between steps {steps_before:,} and {self.steps:,}; "
                     "a lower optimizer.learning_rate, algorithm/loss=huber or optimizer.max_gradient_norm=10 may help"
                 )
-                self._finish([m], "diverged", reason)
-                yield from self._end_finished(only=m)
-
-    def _finish(self, members: Sequence[int], status: str, reason: str) -> None:
-        """These learn no more; their `End` follows when everything about them has been reported."""
-        for m in members:
-            self.finished[m] = True
-            self._endings[m] = (status, reason)
-
-    def _finish_if_over(self, m: int) -> None:
-        """Finish a member that has made its episodes or has converged."""
-        ending = self._ending(m)
-        if ending is not None and not self.finished[m]:
-            self._finish([m], *ending)
-
-    def _end_finished(self, only: int | None = None) -> Iterator[Event]:
-        for m in np.nonzero(self.finished & ~self._gone)[0].tolist():
-            if only is None or m == only:
-                self._gone[m] = True
-                yield End(m, self.steps, *self._endings[m])
+                self.endings.finish([m], "diverged", reason)
+                yield from self.endings.tell(self.steps, only=m)
 
     # --- small things ---
 
@@ -446,47 +406,64 @@ class Trainer:
 
     # --- state ---
 
-    def state_dict(self, memory: bool = True) -> dict[str, Any]:
-        """Everything but the environments' own state; see `dqn.members`."""
+    def state_dict(self, memory: bool = True, since: Sequence[int] | None = None) -> dict[str, Any]:
+        """Everything, environments in mid-episode included; see `dqn.members`.
+
+        Args:
+            memory: whether with the memory.
+            since: see `UniformMemory.state_dict`.
+        """
         return {
             "steps": self.steps,
-            "episodes": self.episodes.tolist(),
             "updates": self.updates.tolist(),
+            "learn_from": self._update_plan.learn_from.tolist(),
             "average_sums": self._averages.sums,
             "average_counts": self._averages.counts,
             **self.standing.state_dict(),
+            "endings": self.endings.state_dict(),
             "learner": self.parts.learner.state_dict(),
-            "memory": self.parts.memory.state_dict() if memory else {},
+            "memory": self.parts.memory.state_dict(since) if memory else {},
+            "has_begun": self._has_begun,
+            "episodes": self._episodes.state_dict(),
+            "observations": self._agent.observations,
+            "ahead": None if self._ahead is None else self._ahead[0],
+            "environment": members.grouped(self.parts.environment.state_dict(), self.members),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave; environments begin new episodes."""
+    def load_state_dict(self, state: dict[str, Any], environment: bool = True) -> None:
+        """Take over what `state_dict` gave.
+
+        Where the environments cannot go on in mid-episode, or there is no memory, `gave_up` says why and new episodes
+        begin.
+
+        Args:
+            state: of a population of as many members.
+            environment: whether the environments are to be brought to where they were; if not, they are there.
+        """
         self.steps = state["steps"]
         self._progress[0] = self.steps
-        self.episodes[:] = state["episodes"]
         self.updates[:] = state["updates"]
+        self._update_plan.learn_from[:] = state["learn_from"]
         self.standing.load_state_dict(state)
+        self.endings.load_state_dict(state["endings"])
         self._averages.sums.copy_(state["average_sums"])
         self._averages.counts.copy_(state["average_counts"])
         self.parts.learner.load_state_dict(state["learner"])
+        self._episodes.load_state_dict(state["episodes"])
+        self._agent.observations.copy_(state["observations"])
+        if state["ahead"] is not None:
+            self._ahead = state["ahead"].to(self.device), HostCopy(state["ahead"])
+        self._has_begun = state["has_begun"]
         if state["memory"]:
             self.parts.memory.load_state_dict(state["memory"])
+        elif self._has_begun:
+            self._give_up("the checkpoint is without the memory")
+        if environment and self._has_begun:
+            try:
+                self.parts.environment.load_state_dict(members.ungrouped(state["environment"]))
+            except NotReplayableError as error:
+                self._give_up(str(error))
 
-    def episodes_in_progress(self) -> dict[str, Any]:
-        """What belongs to the episodes that the environments are in: its holder can go on with those very episodes."""
-        return {
-            "observations": self._agent.observations,
-            "returns": torch.from_numpy(self._returns),
-            "lengths": torch.from_numpy(self._lengths),
-            "learn_from": self._update_plan.learn_from.tolist(),
-            **({} if self._ahead is None else {"ahead": self._ahead[0]}),
-        }
-
-    def go_on_with(self, episodes: dict[str, Any]) -> None:
-        """After `load_state_dict`: the environments are in the midst of these episodes."""
-        self._agent.observations.copy_(episodes["observations"])
-        self._returns, self._lengths = episodes["returns"].numpy().copy(), episodes["lengths"].numpy().copy()
-        self._update_plan.learn_from[:] = episodes["learn_from"]
-        if "ahead" in episodes:
-            self._ahead = episodes["ahead"], HostCopy(episodes["ahead"])
-        self._started = True
+    def _give_up(self, reason: str) -> None:
+        """The episodes under way cannot go on."""
+        self.gave_up, self._has_begun, self._ahead = reason, False, None

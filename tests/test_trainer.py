@@ -110,7 +110,7 @@ def test_a_member_that_has_made_its_episodes_changes_nothing_for_the_others(make
     shared += ["network.hidden_sizes=[8]"]
     configs = [make_config(*shared, f"seed={seed}") for seed in range(4)]
     population = build_trainer(configs)
-    population._shrinks_for_updates = float("inf")  # the last one stays in it, too
+    population.endings._shrinks_for_updates = float("inf")  # the last one stays in it, too
     together = run(population)
     ends = {event.member: event.step for event in together if isinstance(event, End)}
     assert len(set(ends.values())) == 4
@@ -544,7 +544,7 @@ def test_a_population_shrinks_when_waiting_has_cost_as_much(make_config, shrinks
     config = make_config(*overrides, "trainer.total_steps=2000", "trainer.log_every_steps=100")
     trainer = build_trainer([dataclasses.replace(config, seed=seed) for seed in range(3)])
     trainer.judge = lambda step, scores: {0: "no hope", 1: "no hope"} if step == 1200 else {}
-    trainer._shrinks_for_updates = shrinks_for_updates
+    trainer.endings._shrinks_for_updates = shrinks_for_updates
     events = run(trainer)
     assert trainer.steps == steps
     assert [event.member for event in events if isinstance(event, End)] == ([0, 1] if steps < 2000 else [0, 1, 2])

@@ -18,7 +18,7 @@ import numpy as np
 from ale_py import AtariVectorEnv, roms
 from gymnasium.vector import AutoresetMode
 
-from dqn.envs.base import Array, Environment, EnvironmentSpec, StepResult
+from dqn.envs.base import Array, EnvironmentSpec, StepResult
 from dqn.envs.selection import Selection
 from dqn.errors import UserError, nearest
 
@@ -32,7 +32,7 @@ _FRAMES_PER_SECOND = 60.0  # of the console
 
 
 class AtariEnvironment:
-    """N games stepped together, preprocessed as for DQN; implements `dqn.envs.base.Environment`.
+    """N games stepped together, preprocessed as for DQN; implements `dqn.envs.base.ReseedableEnvironment`.
 
     Frames are grey, (1, frame_height, frame_width) bytes, one per step; observations stack the last
     `frame_stack` of them. Where a life is lost learning may see a terminal, but the game goes on; games and
@@ -59,6 +59,9 @@ class AtariEnvironment:
     Raises:
         UserError: there is no such game.
     """
+
+    is_deterministic = True  # sticky actions are drawn from the seed, too
+    calls_per_seed = 20_000  # a seeded reset loads the game anew, which takes 0.1 s
 
     def __init__(
         self,
@@ -158,6 +161,14 @@ class AtariEnvironment:
             self._picture = pictures[0, 0]
         return np.asarray(frames)
 
+    def begin_anew(self, chosen: Array, seeds: Sequence[int]) -> Array:
+        """Start other games where chosen (N,) bool; see `ReseedableEnvironment.begin_anew`. Not of games drawn."""
+        ale_seeds = np.array([int(seed) % _SEEDS for seed in seeds])
+        frames, info = self._games.reset(seed=ale_seeds, options={"reset_mask": chosen})
+        self._lives = info["lives"]
+        self._was_ended = self._was_ended & ~chosen
+        return np.asarray(frames)
+
     def step(self, actions: Array) -> StepResult:
         """Take actions (N,) int64; see `StepResult`."""
         frames, scores, game_over, truncated, info = self._games.step(actions)
@@ -193,7 +204,7 @@ class AtariEnvironment:
         """Games have no map."""
         return
 
-    def select(self, chosen: Sequence[int]) -> Environment:
+    def select(self, chosen: Sequence[int]) -> Selection:
         """See `Environment.select`."""
         return Selection(self, chosen)
 

@@ -104,8 +104,51 @@ class Environment(Protocol):
         """Free what the environments hold."""
 
 
+class StatefulEnvironment(Environment, Protocol):
+    """N environments that a resumed run can go on with in mid-episode."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that they will do depends on: tensors (N, ...), lists of N, and what is the same for all."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken.
+
+        Raises:
+            NotReplayableError: they cannot; `reset` begins new episodes.
+        """
+
+    def select(self, chosen: Sequence[int]) -> StatefulEnvironment:
+        """See `Environment.select`."""
+
+
+class ReseedableEnvironment(Environment, Protocol):
+    """N environments that do the same again after the same seed and actions.
+
+    Attributes:
+        is_deterministic: whether they claim so.
+        calls_per_seed: after how many step calls a new seed costs next to nothing.
+    """
+
+    is_deterministic: bool
+    calls_per_seed: int
+
+    def begin_anew(self, chosen: Array, seeds: Sequence[int]) -> Array:
+        """Start other episodes where chosen (N,) bool, each with a seed of its own, in place of those under way.
+
+        Returns:
+            The newest frames of all, (N, *frame_shape).
+        """
+
+    def select(self, chosen: Sequence[int]) -> ReseedableEnvironment:
+        """See `Environment.select`."""
+
+
+class NotReplayableError(Exception):
+    """Environments cannot be brought back to where they were; says why."""
+
+
 @runtime_checkable
-class TensorEnvironment(Environment, Protocol):
+class TensorEnvironment(StatefulEnvironment, Protocol):
     """N environments whose step is a function of tensors, which can be compiled together with what surrounds it."""
 
     def prepare(self, calls: int) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dqn.envs.base import Array, Environment, EnvironmentSpec, StepResult
+from dqn.envs.base import Array, EnvironmentSpec, ReseedableEnvironment, StepResult
 
 
 class Selection:
-    """Environments that go on alone; implements `dqn.envs.base.Environment`.
+    """Environments that go on alone; implements `dqn.envs.base.ReseedableEnvironment`.
 
     What steps environments together often cannot leave any out, so the others go on unseen, with the first action.
 
@@ -19,9 +19,10 @@ class Selection:
         chosen: numbers of those that are wanted, in this order.
     """
 
-    def __init__(self, environment: Environment, chosen: Sequence[int]) -> None:
+    def __init__(self, environment: ReseedableEnvironment, chosen: Sequence[int]) -> None:
         self.spec: EnvironmentSpec = environment.spec
         self.num_envs = len(chosen)
+        self.is_deterministic, self.calls_per_seed = environment.is_deterministic, environment.calls_per_seed
         self._all, self._chosen = environment, np.array(chosen)
 
     def reset(self, seeds: Sequence[int]) -> Array:
@@ -29,6 +30,15 @@ class Selection:
         all_seeds = np.zeros(self._all.num_envs, dtype=np.int64)
         all_seeds[self._chosen] = seeds
         frames: Array = self._all.reset(all_seeds.tolist())[self._chosen]
+        return frames
+
+    def begin_anew(self, chosen: Array, seeds: Sequence[int]) -> Array:
+        """See `ReseedableEnvironment.begin_anew`."""
+        chosen_of_all = np.zeros(self._all.num_envs, dtype=np.bool_)
+        chosen_of_all[self._chosen] = chosen
+        # In the order of all, in which the seeds are handed out.
+        order = np.argsort(self._chosen[chosen])
+        frames: Array = self._all.begin_anew(chosen_of_all, [seeds[i] for i in order])[self._chosen]
         return frames
 
     def step(self, actions: Array) -> StepResult:

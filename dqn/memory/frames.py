@@ -7,6 +7,7 @@ environment) * slots + slot`; the place `blank` holds the frame of zeros that st
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Protocol
 
 import lz4.block
@@ -16,8 +17,6 @@ from torch import Tensor
 
 from dqn.envs.base import EnvironmentSpec
 from dqn.errors import UserError
-
-RingStates = list[dict[str, Tensor]]  # of each member
 
 
 class Frames(Protocol):
@@ -32,11 +31,11 @@ class Frames(Protocol):
     def read(self, places: Tensor) -> Tensor:
         """The frames at places (M, B, K) int64 -> (M, B, K, *frame), bit by bit as they were put."""
 
-    def state_dict(self, written: int) -> RingStates:
-        """The frames in the first `written` slots of every ring."""
+    def recorded(self, member: int, slots: slice) -> dict[str, Tensor]:
+        """A member's frames in neighbouring slots, by environment; they hold until a slot is put anew."""
 
-    def load_state_dict(self, state: RingStates) -> None:
-        """Take over what `state_dict` gave, of smaller rings too."""
+    def replay(self, member: int, slots: Tensor, recorded: Mapping[str, Tensor]) -> None:
+        """Take over into these slots (K,) int64 what `recorded` gave of K slots."""
 
 
 class DenseFrames:
@@ -69,18 +68,16 @@ class DenseFrames:
         # Copies whole frames, where indexing would go by single bytes.
         return self._flat.index_select(0, places.flatten()).view(*places.shape, *self._flat.shape[1:])
 
-    def state_dict(self, written: int) -> RingStates:
-        """The frames in the first `written` slots of every ring, without copying."""
-        # Apart, each is one piece of memory, which a checkpoint can write without a copy.
-        return [{f"frames.{e}": ring[:written] for e, ring in enumerate(member)} for member in self._frames]
+    def recorded(self, member: int, slots: slice) -> dict[str, Tensor]:
+        """A member's frames in neighbouring slots, by environment, without copying."""
+        return {f"frames.{e}": ring[slots] for e, ring in enumerate(self._frames[member])}
 
-    def load_state_dict(self, state: RingStates) -> None:
-        """Take over what `state_dict` gave, of smaller rings too."""
-        if "frame_lengths.0" in state[0]:
+    def replay(self, member: int, slots: Tensor, recorded: Mapping[str, Tensor]) -> None:
+        """Take over into these slots (K,) int64 what `recorded` gave of K slots."""
+        if "frame_lengths.0" in recorded:
             raise UserError("memory.compression", "none", "the memory in this checkpoint is compressed; use lz4")
-        for member, kept in zip(self._frames, state, strict=True):
-            for e, ring in enumerate(member):
-                ring[: len(kept[f"frames.{e}"])].copy_(kept[f"frames.{e}"])
+        for e, ring in enumerate(self._frames[member]):
+            ring.index_copy_(0, slots, recorded[f"frames.{e}"].to(ring.device))
 
 
 class CompressedFrames:
@@ -121,28 +118,24 @@ class CompressedFrames:
             data[i * size : (i + 1) * size] = lz4.block.decompress(block, size)
         return frames.view(self._dtype).view(*places.shape, *self._shape)
 
-    def state_dict(self, written: int) -> RingStates:
-        """The first `written` blocks of every ring one after another, (bytes,) uint8, and the length of each."""
-        state = []
-        for member in self._rings:
-            kept: dict[str, Tensor] = {}
-            for e, ring in enumerate(member):
-                blocks = ring[:written].tolist()
-                kept[f"frames.{e}"] = torch.frombuffer(bytearray().join(blocks), dtype=torch.uint8)
-                kept[f"frame_lengths.{e}"] = torch.tensor([len(block) for block in blocks])  # (written,) int64
-            state.append(kept)
-        return state
+    def recorded(self, member: int, slots: slice) -> dict[str, Tensor]:
+        """A member's blocks one after another, (bytes,) uint8 for each environment, and the length of each."""
+        recorded: dict[str, Tensor] = {}
+        for e, ring in enumerate(self._rings[member]):
+            blocks = ring[slots].tolist()
+            recorded[f"frames.{e}"] = torch.frombuffer(bytearray().join(blocks), dtype=torch.uint8)
+            recorded[f"frame_lengths.{e}"] = torch.tensor([len(block) for block in blocks])  # (K,) int64
+        return recorded
 
-    def load_state_dict(self, state: RingStates) -> None:
-        """Take over what `state_dict` gave, of smaller rings too."""
-        if "frame_lengths.0" not in state[0]:
+    def replay(self, member: int, slots: Tensor, recorded: Mapping[str, Tensor]) -> None:
+        """Take over into these slots (K,) int64 what `recorded` gave of K slots."""
+        if "frame_lengths.0" not in recorded:
             raise UserError("memory.compression", "lz4", "the memory in this checkpoint is not compressed; use none")
-        for member, kept in zip(self._rings, state, strict=True):
-            for e, ring in enumerate(member):
-                data = kept[f"frames.{e}"].numpy().data
-                ends = kept[f"frame_lengths.{e}"].cumsum(0).tolist()
-                for i, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):
-                    ring[i] = bytes(data[begin:end])
+        for e, ring in enumerate(self._rings[member]):
+            data = recorded[f"frames.{e}"].numpy().data
+            ends = recorded[f"frame_lengths.{e}"].cumsum(0).tolist()
+            for slot, begin, end in zip(slots.tolist(), [0, *ends], ends, strict=False):
+                ring[slot] = bytes(data[begin:end])
 
 
 def _compress(frame: bytes | memoryview) -> bytes:

@@ -8,6 +8,7 @@ transition. Stacks and next observations are rebuilt on reading; no stack reache
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -117,22 +118,59 @@ class StreamStorage:
         """(M, B, stack, *frame) -> (M, B, *observation)."""
         return frames.reshape(*frames.shape[:2], *self._observation_shape)
 
-    def state_dict(self) -> dict[str, Any]:
-        """All that was written; the unwritten part of a ring that is not yet full is left out."""
-        written = min(int(self._calls) + 1, self.slots)
-        return {
-            "calls": self._calls.expand(len(self._flags)),
-            "rings": self._frames.state_dict(written),
-            "actions": self._actions[:, :, :written],
-            "rewards": self._rewards[:, :, :written],
-            "flags": self._flags[:, :, :written],
-        }
+    @property
+    def calls(self) -> Tensor:
+        """How many step calls were added, (1,) int64."""
+        return self._calls
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
-        written = state["flags"].shape[2]
-        self._calls.copy_(state["calls"][:1])
+    def newest_frames(self) -> Tensor:
+        """The frames whose step call is still to come, (M, E, *frame)."""
+        return self._frames.read((self._ring_offsets + self.slot).unsqueeze(-1)).squeeze(2)
+
+    def recordings(self, member: int, since: int) -> Iterator[dict[str, Any]]:
+        """What a member's step calls brought, from call number `since` on as far as it is still there.
+
+        Each recording is of neighbouring slots, from call number `first` on: frames as `Frames.recorded` gives them,
+        actions, rewards and flags, (E, K) of K calls. Its tensors share the ring's memory, if on its device.
+        """
+        calls = int(self._calls)
+        first = max(since, calls + 1 - self.slots)  # the newest frame is in the slot of an older call
+        while first < calls:
+            begin = first % self.slots
+            slots = slice(begin, min(begin + calls - first, self.slots))
+            yield {
+                "first": first,
+                **self._frames.recorded(member, slots),
+                **{name: ring[member, :, slots] for name, ring in self._rings().items()},
+            }
+            first += slots.stop - slots.start
+
+    def forget(self) -> None:
+        """Before recordings are replayed: nothing came yet."""
         self._flags.fill_(_RESET)
-        for name in ("actions", "rewards", "flags"):
-            getattr(self, f"_{name}")[:, :, :written].copy_(state[name])
-        self._frames.load_state_dict(state["rings"])
+
+    def replay(self, member: int, recording: Mapping[str, Any]) -> None:
+        """Take over a recording, of a smaller ring too."""
+        numbers = recording["first"] + torch.arange(recording["flags"].shape[1], device=self._calls.device)
+        slots = numbers % self.slots
+        for name, ring in self._rings().items():
+            ring[member].index_copy_(1, slots, recording[name].to(ring.device))
+        self._frames.replay(member, slots, recording)
+
+    def arrive(self, calls: Tensor, frames: Tensor) -> None:
+        """After the recordings: so many step calls were made, (M,) int64, and these frames (M, E, *frame) came last."""
+        self._calls.copy_(calls[:1])
+        self._frames.put(self.slot, frames.to(self._calls.device))
+
+    def transitions(self) -> tuple[Tensor, Tensor]:
+        """The last `slots` - 1 step calls, as far as they were made: their slots, and which were transitions.
+
+        Returns:
+            Slots (K,) int64, oldest first, and (M, E, K) bool.
+        """
+        calls = int(self._calls)
+        slots = torch.arange(max(calls + 1 - self.slots, 0), calls, device=self._calls.device) % self.slots
+        return slots, (self._flags[:, :, slots] & _RESET) == 0
+
+    def _rings(self) -> dict[str, Tensor]:
+        return {"actions": self._actions, "rewards": self._rewards, "flags": self._flags}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -114,23 +115,42 @@ class UniformMemory:
             obs_t=transitions.obs_t,
         )
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that sampling depends on."""
+    def state_dict(self, since: Sequence[int] | None = None) -> dict[str, Any]:
+        """Everything that sampling depends on.
+
+        Args:
+            since: leave out what each member's first so many step calls brought; by default nothing.
+        """
+        storage, members = self._storage, len(self._joined)
         return {
-            "queue": self._queue[:, :-1],
+            "calls": storage.calls.expand(members),
             "joined": self._joined,
-            "joined_by_slot": self._joined_by_slot,
-            "stream": self._storage.state_dict(),
+            "frames": storage.newest_frames(),
+            "recordings": [list(storage.recordings(m, since[m] if since else 0)) for m in range(members)],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` gave; of a smaller memory too, if that was never full."""
-        slots, old_slots = self._storage.slots, state["joined_by_slot"].shape[1]
-        queue = state["queue"]
-        self._queue[:, : queue.shape[1]] = queue // old_slots * slots + queue % old_slots
+        self._storage.forget()
+        for m, recordings in enumerate(state["recordings"]):
+            for recording in recordings:
+                self._storage.replay(m, recording)
+        self._storage.arrive(state["calls"], state["frames"])
         self._joined.copy_(state["joined"])
-        self._joined_by_slot[:, :old_slots] = state["joined_by_slot"]
-        self._storage.load_state_dict(state["stream"])
+        self._queue_up()
+
+    def _queue_up(self) -> None:
+        """Put the queue in order: it follows from the stream and from how many transitions have ever joined."""
+        slots, joins = self._storage.transitions()
+        joined = self._joined - joins.sum((1, 2)).unsqueeze(1) + joins.sum(1).cumsum(1)  # after each call, (M, K)
+        self._joined_by_slot.zero_()
+        self._joined_by_slot[:, slots] = joined
+        self._joined_by_slot.index_copy_(1, self._storage.slot, self._joined - joins.sum((1, 2)).unsqueeze(1))
+        in_order = joins.transpose(1, 2).flatten(1)  # (M, K * E)
+        entries = (self._env_offsets.unsqueeze(1) + slots.view(1, -1, 1)).flatten(1).to(torch.int32)
+        places = (self._joined - in_order.sum(1, keepdim=True) + in_order.cumsum(1) - 1) % self._length
+        for m, is_transition in enumerate(in_order):
+            self._queue[m, places[m, is_transition]] = entries[m, is_transition]
 
 
 def _without_replacement(uniforms: Tensor, size: Tensor) -> Tensor:

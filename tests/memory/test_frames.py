@@ -109,25 +109,28 @@ def test_the_state_holds_compressed_bytes_of_what_was_written(game):
     state = memory.state_dict()
     for m in range(MEMBERS):
         for e in range(NUM_ENVS):
-            ring = state["stream"]["rings"][m]
-            lengths, data = ring[f"frame_lengths.{e}"], ring[f"frames.{e}"]
-            assert lengths.shape == (10,)
+            (recording,) = state["recordings"][m]
+            lengths, data = recording[f"frame_lengths.{e}"], recording[f"frames.{e}"]
+            assert lengths.shape == (9,)
             assert data.shape == (int(lengths.sum()),)
             assert data.dtype == torch.uint8
-            assert len(data) < 10 * 7056 / 4
+            assert len(data) < 9 * 7056 / 4
 
 
 @pytest.mark.parametrize("compressed", [True, False])
 def test_a_checkpoint_of_the_other_kind_is_refused(game, compressed):
     memory = make_memory(not compressed, 100)
     memory.start(game[0])
+    memory.add(game[1][0])
     with pytest.raises(UserError, match=r"memory\.compression="):
         make_memory(compressed, 100).load_state_dict(memory.state_dict())
 
 
 def test_dense_frames_are_written_without_a_copy():
     frames = DenseFrames(SPEC, 1, 1, 4, CPU)
-    assert frames.state_dict(2)[0]["frames.0"].data_ptr() == frames.state_dict(4)[0]["frames.0"].data_ptr()
+    parts = [frames.recorded(0, slice(1, stop))["frames.0"] for stop in (2, 4)]
+    assert parts[0].data_ptr() == parts[1].data_ptr()
+    assert [len(part) for part in parts] == [1, 3]
 
 
 def test_a_config_that_cannot_be_compressed_is_refused(make_config):

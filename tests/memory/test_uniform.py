@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from states import assert_same_state
 from torch import Tensor
 
 from dqn.envs.base import EnvironmentSpec
@@ -393,6 +394,33 @@ def test_a_restored_memory_goes_on_as_the_one_that_was_saved(calls: int, used: b
 def test_the_state_leaves_out_what_was_never_written() -> None:
     memory = Setting("vector", stack=1, members=1, num_envs=1, capacity_steps=1000).memory()
     memory.start(torch.zeros(1, 1, 2))
-    for frames_written in range(1, 6):
-        assert memory.state_dict()["stream"]["rings"][0]["frames.0"].shape == (frames_written, 2)
+    assert memory.state_dict()["recordings"] == [[]]
+    for calls in range(1, 6):
         memory.add(experience_of_zeros(1, 1))
+        ((recording,),) = memory.state_dict()["recordings"]
+        assert recording["first"] == 0
+        assert recording["frames.0"].shape == (calls, 2)
+        assert recording["actions"].shape == recording["rewards"].shape == recording["flags"].shape == (1, calls)
+
+
+@pytest.mark.parametrize("compressed", [False, True], ids=["dense", "compressed"])
+@pytest.mark.parametrize("period", [1, 3, 9, 14])
+def test_recordings_made_bit_by_bit_are_the_whole_memory(compressed: bool, period: int) -> None:
+    """Each from where the last one ended, those that were overwritten left out; the ring has 10 slots."""
+    setting = Setting("vector", stack=4, members=2, num_envs=2, capacity_steps=12, compressed=compressed)
+    memory, naive, stream = setting.started()
+    recorded: list[list[dict[str, Any]]] = [[], []]
+    for calls in range(1, 41):
+        add_to_both(memory, naive, stream.step())
+        if calls % period:
+            continue
+        state = copy.deepcopy(memory.state_dict(since=[calls - period] * 2))
+        for m in range(2):
+            assert all(calls - period <= one["first"] < calls for one in state["recordings"][m])
+            recorded[m] += state["recordings"][m]
+            # As a checkpoint drops them: what ends before the oldest slot.
+            recorded[m] = [one for one in recorded[m] if one["first"] + one["flags"].shape[1] > calls - 9]
+        restored = setting.memory()
+        restored.load_state_dict({**state, "recordings": recorded})
+        assert_same_contents(restored, naive)
+        assert_same_state(restored.state_dict(), memory.state_dict())
