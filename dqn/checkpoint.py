@@ -1,10 +1,17 @@
-"""Checkpoints: folders `step-<N>`, complete or absent, of tensors in safetensors and everything else in JSON."""
+"""Checkpoints: folders `step-<N>`, complete or absent, of tensors in safetensors and everything else in JSON.
+
+What a memory has taken in is written once, in files that later checkpoints share with earlier ones by hard links: each
+is whole by itself, a new one costs what is new, and a file goes with the last checkpoint that needs it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,33 +22,115 @@ from torch import Tensor
 from dqn.errors import UserError
 from dqn.files import sync, write_json
 
-FORMAT = 2
+FORMAT = 3
 _TENSORS, _VALUES = "tensors.safetensors", "values.json"
 
+Recording = Mapping[str, Any]  # see `StreamStorage.recordings`
 
-def save(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
-    """Write `state` (nested dicts and lists of tensors and JSON values) as folder/step-<N>; keep the last `keep`."""
-    place = folder / f"step-{step:012d}"
-    beside = folder / f".{place.name}.part"
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    try:
-        tensors: dict[str, Tensor] = {}
-        values = _take_tensors(state, "", tensors)
-        save_file(tensors, beside / _TENSORS)
-        sync(beside / _TENSORS)
-        checksums = {_TENSORS: _sha256(beside / _TENSORS), _VALUES: _sha256_of_values(values)}
-        write_json(beside / _VALUES, {"format": FORMAT, "step": step, "sha256": checksums, "state": values})
-        sync(beside)
-        shutil.rmtree(place, ignore_errors=True)
-        beside.rename(place)
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
-    sync(folder)
-    for old in checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
-    return place
+
+@dataclass(frozen=True)
+class _RecordingFile:
+    """A recording of step calls `first` to `end` - 1 in a file."""
+
+    name: str
+    first: int
+    end: int
+    sha256: str
+
+
+class Checkpoints:
+    """The checkpoints of one run, of which each new one goes on from the last.
+
+    Args:
+        folder: of the checkpoints.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._last: Path | None = None  # saved or loaded
+        self._files: list[_RecordingFile] = []  # of the last one
+
+    @property
+    def recorded_calls(self) -> int:
+        """Up to which step call the last checkpoint has what the memory took in."""
+        return self._files[-1].end if self._files else 0
+
+    def save(
+        self, step: int, state: dict[str, Any], keep: int, recordings: Sequence[Recording] = (), oldest_call: int = 0
+    ) -> Path:
+        """Write `state` as folder/step-<N>; keep the last `keep`.
+
+        Args:
+            step: N.
+            state: nested dicts and lists of tensors and JSON values.
+            keep: how many checkpoints.
+            recordings: what the memory took in since `recorded_calls`.
+            oldest_call: what it took in before has gone from it.
+
+        Raises:
+            OSError, SafetensorError: it cannot be written, or the run's folder is not there; nothing has changed.
+        """
+        place = self.folder / f"step-{step:012d}"
+        beside = self.folder / f".{place.name}.part"
+        self.folder.mkdir(exist_ok=True)
+        self._remove_leftovers()
+        beside.mkdir()
+        try:
+            files = [file for file in self._files if file.end > oldest_call]
+            for file in files:
+                assert self._last is not None
+                _link(self._last / file.name, beside / file.name)
+            files += [_write_recording(beside, recording) for recording in recordings]
+            tensors: dict[str, Tensor] = {}
+            values = _take_tensors(state, "", tensors)
+            save_file(tensors, beside / _TENSORS)
+            sync(beside / _TENSORS)
+            content = {"recordings": [asdict(file) for file in files], "state": values}
+            checksums = {_TENSORS: _sha256(beside / _TENSORS), _VALUES: _sha256_of_values(content)}
+            write_json(beside / _VALUES, {"format": FORMAT, "step": step, "sha256": checksums, **content})
+            sync(beside)
+            shutil.rmtree(place, ignore_errors=True)
+            beside.rename(place)
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
+        sync(self.folder)
+        self._last, self._files = place, files
+        for old in checkpoints(self.folder)[:-keep]:
+            shutil.rmtree(old)
+        return place
+
+    def load_last(self, run: str, memory: bool = True) -> tuple[dict[str, Any], list[Recording], list[str]]:
+        """The last checkpoint that is whole, and a line for each later one that is damaged.
+
+        Args:
+            run: how messages call the run.
+            memory: whether the recordings are wanted.
+
+        Returns:
+            The state, the recordings, and the lines.
+
+        Raises:
+            UserError: there is none.
+        """
+        there = checkpoints(self.folder)
+        if not there:
+            raise UserError("resume", run, "has no checkpoint to go on from")
+        damages: list[str] = []
+        for place in reversed(there):
+            try:
+                state, files, recordings = _load(place, memory)
+            except ValueError as damage:
+                damages.append(str(damage))
+            else:
+                self._last, self._files = place, files
+                return state, recordings, damages
+        raise UserError("resume", run, "; ".join(damages) + "; no whole checkpoint is left")
+
+    def _remove_leftovers(self) -> None:
+        """Of processes that were killed while they saved."""
+        for part in self.folder.glob(".step-*.part"):
+            shutil.rmtree(part)
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -52,28 +141,6 @@ def checkpoints(folder: Path) -> list[Path]:
 def step_of(place: Path) -> int:
     """The agent step at which a checkpoint was saved, by its name."""
     return int(place.name.removeprefix("step-"))
-
-
-def load_last(folder: Path, run: str) -> tuple[dict[str, Any], list[str]]:
-    """The state of the last checkpoint that is whole, and a line for each later one that is damaged.
-
-    Args:
-        folder: of the checkpoints.
-        run: how messages call the run.
-
-    Raises:
-        UserError: there is none.
-    """
-    there = checkpoints(folder)
-    if not there:
-        raise UserError("resume", run, "has no checkpoint to go on from")
-    damages: list[str] = []
-    for place in reversed(there):
-        try:
-            return load(place), damages
-        except ValueError as damage:
-            damages.append(str(damage))
-    raise UserError("resume", run, "; ".join(damages) + "; no whole checkpoint is left")
 
 
 def read_values(folder: Path, run: str) -> tuple[dict[str, Any], Path]:
@@ -111,8 +178,8 @@ def read_tensor(place: Path, name: str) -> Tensor:
     return tensor
 
 
-def load(place: Path) -> dict[str, Any]:
-    """The state that `save` was given.
+def _load(place: Path, memory: bool) -> tuple[dict[str, Any], list[_RecordingFile], list[Recording]]:
+    """The state that `save` was given, and what there is of the memory, still on the disk.
 
     Raises:
         ValueError: the checkpoint is damaged or of another format; says which.
@@ -120,20 +187,50 @@ def load(place: Path) -> dict[str, Any]:
     try:
         record = json.loads((place / _VALUES).read_text(encoding="utf-8"))
         found, checksums = record["format"], record["sha256"]
-        values_are_whole = _sha256_of_values(record["state"]) == checksums[_VALUES]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if found != FORMAT:
+            raise ValueError(f"checkpoint {place.name} has format {found}; this version reads {FORMAT}")
+        content = {name: record[name] for name in ("recordings", "state")}
+        values_are_whole = _sha256_of_values(content) == checksums[_VALUES]
+        files = [_RecordingFile(**file) for file in record["recordings"]] if memory else []
+        expected = {_TENSORS: checksums[_TENSORS], **{file.name: file.sha256 for file in files}}
+    except (OSError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"checkpoint {place.name} is damaged ({_VALUES}: {error})") from error
-    if found != FORMAT:
-        raise ValueError(f"checkpoint {place.name} has format {found}; this version reads {FORMAT}")
     if not values_are_whole:
         raise ValueError(f"checkpoint {place.name} is damaged ({_VALUES} does not match its checksum)")
+    for name, checksum in expected.items():
+        if Path(name).name != name:
+            raise ValueError(f"checkpoint {place.name} is damaged ({_VALUES} names the file {name})")
+        try:
+            if _sha256(place / name) != checksum:
+                raise ValueError(f"checkpoint {place.name} is damaged ({name} does not match its checksum)")
+        except OSError as error:
+            raise ValueError(f"checkpoint {place.name} is damaged ({name}: {error.strerror})") from error
     try:
-        if _sha256(place / _TENSORS) != checksums[_TENSORS]:
-            raise ValueError(f"checkpoint {place.name} is damaged ({_TENSORS} does not match its checksum)")
-    except OSError as error:
-        raise ValueError(f"checkpoint {place.name} is damaged ({_TENSORS}: {error.strerror})") from error
-    state: dict[str, Any] = _put_tensors(record["state"], "", load_file(place / _TENSORS))
-    return state
+        state: dict[str, Any] = _put_tensors(record["state"], "", load_file(place / _TENSORS))
+        return state, files, [{"first": file.first, **load_file(place / file.name)} for file in files]
+    except (SafetensorError, KeyError) as error:
+        raise ValueError(f"checkpoint {place.name} is damaged ({error})") from error
+
+
+def _write_recording(folder: Path, recording: Recording) -> _RecordingFile:
+    tensors = {name: tensor.contiguous() for name, tensor in recording.items() if isinstance(tensor, Tensor)}
+    first = int(recording["first"])
+    end = first + tensors["flags"].shape[1]
+    path = folder / f"calls-{first:012d}-{end:012d}.safetensors"
+    save_file(tensors, path)
+    sync(path)
+    return _RecordingFile(path.name, first, end, _sha256(path))
+
+
+def _link(source: Path, target: Path) -> None:
+    """A second name for a file; where the file system knows no such thing, a copy."""
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(source, target)
+        sync(target)
 
 
 def _take_tensors(state: Any, path: str, tensors: dict[str, Tensor]) -> Any:

@@ -13,7 +13,6 @@ from dqn.terminal import say
 
 # Exit statuses beside 0 for success.
 _FAILED, _BAD_INPUT, _INTERRUPTED = 1, 2, 130
-_LENGTHS = ("trainer.total_steps", "trainer.total_episodes")
 
 
 def run_command(command: Callable[[], int | None]) -> None:
@@ -93,8 +92,10 @@ def _train_composed(config: Any) -> dict[str, Any]:
     """One job of Hydra's: a new run, or one to resume."""
     from hydra.core.hydra_config import HydraConfig
 
+    from dqn.changes import changed
     from dqn.compose import resolve
     from dqn.observers.result_table import print_result_table
+    from dqn.run_folder import RunFolder
 
     hydra_config = HydraConfig.get()
     path = Path(hydra_config.runtime.output_dir)
@@ -107,7 +108,9 @@ def _train_composed(config: Any) -> dict[str, Any]:
         if values["resume"] is None:
             (summary,) = run.train([values], [path])
         else:
-            (summary,) = run.resume([path], _changes(overrides, values["trainer"]))
+            folder = RunFolder(path)
+            folder.check_is_run("resume")
+            (summary,) = run.resume([changed(folder.read_config(), values, overrides, folder)], [path])
     except UserError:
         _remove_if_empty(path)
         raise
@@ -128,19 +131,6 @@ def _check_is_no_sweep(config: Any, hydra_config: Any) -> None:
         raise UserError("sweep.resume", resumed, advice)
     if is_alone and sweeper != "basic":
         raise UserError("hydra/sweeper", sweeper, "searches where -m is given")
-
-
-def _changes(overrides: list[str], trainer: dict[str, Any]) -> dict[str, int | None]:
-    """What a resumed run changes: its length and nothing else."""
-    changes = {}
-    for override in overrides:
-        key, _, value = override.partition("=")
-        if key == "resume":
-            continue
-        if key not in _LENGTHS:
-            raise UserError(key, value, f"a resumed run keeps its config; only {' and '.join(_LENGTHS)} may be given")
-        changes[key] = trainer[key.partition(".")[2]]
-    return changes
 
 
 def _remove_if_empty(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first lets the step calls at hand finish, the second is the usual abrupt end."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first lets the step call at hand finish, the second is the usual abrupt end."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ from typing import Protocol
 
 
 class Interruptible(Protocol):
-    """Something that looks at `interrupted` often and stops by itself."""
+    """Something that looks at `interrupted` often and stops by itself.
+
+    While it `is_preparing` it cannot look, and a KeyboardInterrupt does no harm.
+    """
 
     interrupted: bool
+
+    @property
+    def is_preparing(self) -> bool:
+        """Whether the first signal, too, is to raise KeyboardInterrupt."""
 
 
 class PlayInterruptedError(Exception):
@@ -35,17 +42,19 @@ def terminable() -> Iterator[None]:
 
 @contextmanager
 def interruptible(loop: Interruptible) -> Iterator[None]:
-    """While inside, the first SIGINT or SIGTERM asks `loop` to stop."""
+    """While inside, the first SIGINT, SIGTERM or SIGHUP asks `loop` to stop."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers
         return
-    signals = (signal.SIGINT, signal.SIGTERM)
+    signals = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in signals}
 
     def ask_to_stop(number: int, frame: FrameType | None) -> None:
         loop.interrupted = True
         for each in signals:
             signal.signal(each, before[each])
+        if loop.is_preparing:
+            raise KeyboardInterrupt
 
     for number in signals:
         signal.signal(number, ask_to_stop)

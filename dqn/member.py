@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dqn import checkpoint
+from dqn.checkpoint import Checkpoints, Recording
 from dqn.compose import with_values
 from dqn.conclusion import evaluate_network, export_network, film_network
 from dqn.config import Config
@@ -29,15 +29,21 @@ class Member:
     Args:
         config: checked.
         config_values: the same as plain values, as the run began.
-        path: of the folder, which exists.
+        checkpoints: of the run, in its folder, which exists.
         frames_per_step: frames of the environment per agent step.
         shows_progress: whether it has a progress bar of its own.
     """
 
     def __init__(
-        self, config: Config, config_values: dict[str, Any], path: Path, frames_per_step: int, shows_progress: bool
+        self,
+        config: Config,
+        config_values: dict[str, Any],
+        checkpoints: Checkpoints,
+        frames_per_step: int,
+        shows_progress: bool,
     ) -> None:
-        self.config, self.folder = config, RunFolder(path)
+        self.config, self.folder = config, RunFolder(checkpoints.folder.parent)
+        self._checkpoints = checkpoints
         self._config_values = config_values
         self._traits: dict[str, Any] = {}  # that are no longer what the run began with, by dotted key
         self.summary: dict[str, Any] | None = None  # when it is over
@@ -57,16 +63,39 @@ class Member:
         self._traits |= values
         self.config = validate(Config, with_values(self._config_values, self._traits))
 
-    def save(self, step: int, trainer_state: dict[str, Any], seconds: float) -> None:
-        """Write a checkpoint of this member's state after `seconds` of training."""
+    @property
+    def recorded_calls(self) -> int:
+        """Up to which step call the last checkpoint has what the memory took in."""
+        return self._checkpoints.recorded_calls
+
+    def saves(
+        self,
+        step: int,
+        trainer_state: dict[str, Any],
+        population: dict[str, Any],
+        seconds: float,
+        recordings: Sequence[Recording],
+        oldest_call: int,
+    ) -> Callable[[], object]:
+        """What writes a checkpoint of this member as it is now.
+
+        Args:
+            step: the agent step.
+            trainer_state: of the trainer about this member, without its memory's recordings.
+            population: the names of its `members`, and this one's `place` among them.
+            seconds: of training so far.
+            recordings: see `Checkpoints.save`.
+            oldest_call: likewise.
+        """
         state = {
             "trainer": trainer_state,
+            "population": population,
             "observers": {type(o).__name__: o.state_dict() for o in self._observers},
             "best_evaluation": self._best_evaluation,
-            "traits": self._traits,
+            "traits": dict(self._traits),
             "seconds": seconds,
         }
-        checkpoint.save(self.folder.checkpoints, step, state, self.config.checkpoint.keep)
+        return partial(self._checkpoints.save, step, state, self.config.checkpoint.keep, recordings, oldest_call)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a checkpoint's state, but for the trainer's."""
@@ -75,6 +104,26 @@ class Member:
         for observer in self._observers:
             if type(observer).__name__ in state["observers"]:
                 observer.load_state_dict(state["observers"][type(observer).__name__])
+
+    def summarize(self, end: End, record: dict[str, Any]) -> None:
+        """Write summary.json of a run that ended so, without an export; `record` is what the trainer knows of it."""
+        write_json(self.folder.path / "summary.json", self._summary(end, record))
+
+    def _summary(self, end: End, record: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "name": self.config.name,
+            "status": end.status,
+            "reason": end.reason,
+            "seed": self.config.seed,
+            "steps": end.step,
+            "frames": end.step * self._frames_per_step,
+            **record,
+            **({"traits": self._traits} if self._traits else {}),
+            "final_evaluation": None,
+            "best_evaluation": self._best_evaluation,
+            "export": None,
+            "video": None,
+        }
 
     def conclude(
         self,
@@ -95,20 +144,7 @@ class Member:
             device: where evaluations compute.
             interrupted: whether to break off.
         """
-        summary: dict[str, Any] = {
-            "name": self.config.name,
-            "status": end.status,
-            "reason": end.reason,
-            "seed": self.config.seed,
-            "steps": end.step,
-            "frames": end.step * self._frames_per_step,
-            **record,
-            **({"traits": self._traits} if self._traits else {}),
-            "final_evaluation": None,
-            "best_evaluation": self._best_evaluation,
-            "export": None,
-            "video": None,
-        }
+        summary = self._summary(end, record)
         if end.status in ("completed", "converged", "interrupted"):
             network, chosen = networks.chosen(self.config.export.network)
             written = export_network(self.config, network, self.folder.export, chosen)

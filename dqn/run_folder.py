@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from dqn.compose import CONF
@@ -95,12 +99,48 @@ class RunFolder:
             raise UserError(key, self, "is not a run's folder: it has no config.yaml")
 
     def create(self, config: dict[str, Any], provenance: dict[str, Any]) -> None:
-        """Make the folder with config.yaml and provenance.json."""
+        """Make the folder with provenance.json and config.yaml, which makes it a run's."""
         self.path.mkdir(parents=True, exist_ok=True)
-        self.write_config(config)
         write_json(self.path / "provenance.json", provenance)
+        self._write_config(config)
 
-    def write_config(self, config: dict[str, Any]) -> None:
+    @contextmanager
+    def locked(self, key: str) -> Iterator[None]:
+        """While inside, the folder is this process's alone; the lock ends with the process, however that ends.
+
+        Raises:
+            UserError: about `key`, if another one has it.
+        """
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise UserError(key, self, "another process is training in this folder; only one can") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def note_resume(self, config: dict[str, Any], step: int, provenance: dict[str, Any]) -> None:
+        """Take away what the run has come to, as it goes on; remember from where, with what, and its config now."""
+        (self.path / "summary.json").unlink(missing_ok=True)
+        path = self.path / "provenance.json"
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            record = {}
+        changed = {key: value for key, value in provenance.items() if value != record.get(key)}
+        record["resumed"] = [*record.get("resumed", []), {"step": step, **changed}]
+        write_json(path, record)
+        self._write_config(config)
+
+    def remove_results(self) -> None:
+        """Take away what the run has left so far, to begin it again."""
+        (self.path / "metrics.jsonl").unlink(missing_ok=True)
+        for folder in (self.checkpoints, self.export, self.videos, self.path / "tensorboard"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _write_config(self, config: dict[str, Any]) -> None:
         """Write config.yaml."""
         header = _HEADER.format(folder=self.path.absolute())
         write_text(self.path / "config.yaml", primary_config(config, header))
@@ -110,10 +150,6 @@ class RunFolder:
         """Whether there is a summary that does not say that the run was interrupted."""
         summary = self.read_summary()
         return summary is not None and summary["status"] != "interrupted"
-
-    def remove_summary(self) -> None:
-        """Take away what the run has come to, as it goes on."""
-        (self.path / "summary.json").unlink(missing_ok=True)
 
     def read_summary(self) -> dict[str, Any] | None:
         """The content of summary.json; None if the run has none yet."""

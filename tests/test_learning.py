@@ -7,7 +7,7 @@ import torch
 from dqn.conclusion import evaluate_network
 from dqn.envs.gridworld_model import value_iteration
 from dqn.events import End, Evaluation
-from dqn.experiment import build_trainer
+from dqn.experiment import build_trainer, make_environment
 from dqn.networks.population import member_network
 
 QUIET = ("logger=none", "checkpoint.every_steps=null", "trainer.compile=auto")  # and else as users have it
@@ -17,7 +17,7 @@ def test_the_q_table_becomes_the_optimum_that_value_iteration_computes(make_conf
     config = make_config("experiment=gridworld_q_table", *QUIET)
     trainer = build_trainer([config])
     events = list(trainer.run())
-    world = trainer.parts.environment.unwrapped[0]
+    world = make_environment(config.env, 1, 1).unwrapped[0]
     trainer.close()
     assert isinstance(events[-1], End)
     assert events[-1].status == "converged"

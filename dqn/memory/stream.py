@@ -123,6 +123,11 @@ class StreamStorage:
         """How many step calls were added, (1,) int64."""
         return self._calls
 
+    @property
+    def oldest_call(self) -> int:
+        """The oldest step call whose frames are still there: the newest frame has taken an older one's place."""
+        return max(int(self._calls) + 1 - self.slots, 0)
+
     def newest_frames(self) -> Tensor:
         """The frames whose step call is still to come, (M, E, *frame)."""
         return self._frames.read((self._ring_offsets + self.slot).unsqueeze(-1)).squeeze(2)
@@ -134,7 +139,7 @@ class StreamStorage:
         actions, rewards and flags, (E, K) of K calls. Its tensors share the ring's memory, if on its device.
         """
         calls = int(self._calls)
-        first = max(since, calls + 1 - self.slots)  # the newest frame is in the slot of an older call
+        first = max(since, self.oldest_call)
         while first < calls:
             begin = first % self.slots
             slots = slice(begin, min(begin + calls - first, self.slots))
@@ -169,7 +174,7 @@ class StreamStorage:
             Slots (K,) int64, oldest first, and (M, E, K) bool.
         """
         calls = int(self._calls)
-        slots = torch.arange(max(calls + 1 - self.slots, 0), calls, device=self._calls.device) % self.slots
+        slots = torch.arange(self.oldest_call, calls, device=self._calls.device) % self.slots
         return slots, (self._flags[:, :, slots] & _RESET) == 0
 
     def _rings(self) -> dict[str, Tensor]:

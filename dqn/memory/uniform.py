@@ -124,10 +124,15 @@ class UniformMemory:
         storage, members = self._storage, len(self._joined)
         return {
             "calls": storage.calls.expand(members),
+            "oldest_call": storage.oldest_call,
             "joined": self._joined,
             "frames": storage.newest_frames(),
             "recordings": [list(storage.recordings(m, since[m] if since else 0)) for m in range(members)],
         }
+
+    def calls_until_overwritten(self, call: int) -> int:
+        """After how many more step calls a recording from step call number `call` on is no longer what it was."""
+        return call + self._storage.slots - int(self._storage.calls)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` gave; of a smaller memory too, if that was never full."""

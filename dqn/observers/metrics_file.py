@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dqn.errors import TrainingError
-from dqn.events import Evaluation, Event, Learning, Pause
+from dqn.events import End, Evaluation, Event, Learning, Pause
 from dqn.observers.pace import Pace
 
 _MOST_PENDING_LINES = 1000
@@ -48,11 +48,11 @@ class MetricsFile:
         return self._pace.seconds
 
     def on_event(self, event: Event) -> None:
-        """Adds the event's line; learning and evaluation lines reach the file at once."""
+        """Adds the event's line; all but those of episodes reach the file at once."""
         if isinstance(event, Pause):
             return
         self._pending.append(_encode(self._record(event)) + "\n")
-        if isinstance(event, (Learning, Evaluation)) or len(self._pending) >= _MOST_PENDING_LINES:
+        if isinstance(event, (Learning, Evaluation, End)) or len(self._pending) >= _MOST_PENDING_LINES:
             self._flush()
 
     def on_run_end(self, summary: Mapping[str, Any], folder: Path) -> None:

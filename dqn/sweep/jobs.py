@@ -57,6 +57,15 @@ class Job:
         there = _checkpoints(self)
         return checkpoint.step_of(there[-1]) if there else 0
 
+    @property
+    def population(self) -> tuple[str, ...]:
+        """The names of the members of the population in which it was when it was last saved; empty without any."""
+        folder = RunFolder(self.folder)
+        if not _checkpoints(self):
+            return ()
+        values, _ = checkpoint.read_values(folder.checkpoints, str(folder))
+        return tuple(values["population"]["members"])
+
 
 def of_the_run(overrides: Sequence[str]) -> list[str]:
     """Those that do not belong to the sweep."""
@@ -64,19 +73,37 @@ def of_the_run(overrides: Sequence[str]) -> list[str]:
 
 
 def back_to_common_checkpoint(jobs: Sequence[Job]) -> int | None:
-    """Remove checkpoints that not all jobs have, and return the last step of the others; None if none is left.
+    """Remove checkpoints that not all jobs have, and return the last step of the others; None if none is common.
 
-    Jobs that train as one population save one after another, and may be killed between two.
+    Jobs that train as one population save one after another, and may be killed between two. If that was the first
+    time, those who were saved begin again with the others; if no step is common for another reason, all stay.
     """
     saved = [{checkpoint.step_of(place): place for place in _checkpoints(job)} for job in jobs]
     common = set.intersection(*map(set, saved)) if saved else set()
-    if not common:
+    if not common and all(saved):
         return None
     for places in saved:
         for step, place in places.items():
-            if step > max(common):
+            if step > max(common, default=0):
                 shutil.rmtree(place)
-    return max(common)
+    return max(common, default=None)
+
+
+def by_population(jobs: Sequence[Job]) -> tuple[list[list[Job]], list[Job]]:
+    """The jobs that were members of one population, and those that were of none.
+
+    One that has no checkpoint yet belongs to those who were saved together before it was its turn.
+    """
+    populations: dict[tuple[str, ...], list[Job]] = {}
+    for job in jobs:
+        if job.population:
+            populations.setdefault(job.population, []).append(job)
+    of_none: list[Job] = []
+    for job in jobs:
+        if not job.population:
+            together = [those for names, those in populations.items() if job.folder.name in names]
+            (together or [of_none])[0].append(job)
+    return list(populations.values()), of_none
 
 
 def _checkpoints(job: Job) -> list[Path]:

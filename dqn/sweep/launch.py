@@ -22,11 +22,12 @@ from dqn.config import Config, Positive
 from dqn.cores import default_threads
 from dqn.errors import UserError
 from dqn.interruption import terminable
+from dqn.run_folder import RunFolder
 from dqn.sweep import outcome
 from dqn.sweep.breeder import TruncationBreeder
 from dqn.sweep.executors import KEY, Executor, ExecutorConfig, Failure, ProcessesConfig, SerialConfig, make_executor
 from dqn.sweep.grouping import differing_only_in_traits, pieces
-from dqn.sweep.jobs import Job, Manifest, back_to_common_checkpoint, check_place, of_the_run
+from dqn.sweep.jobs import Job, Manifest, back_to_common_checkpoint, by_population, check_place, of_the_run
 from dqn.sweep.progress import SweepProgress
 from dqn.terminal import say
 from dqn.trainer import Judge
@@ -57,12 +58,17 @@ class JobJudge(Judge, Protocol):
 
 @dataclass(frozen=True)
 class Group:
-    """Jobs that train as one population; `draws` says whether the terminal is theirs alone."""
+    """Jobs that train as one population; `draws` says whether the terminal is theirs alone.
+
+    Those that were one before stay one, `goes_on`: what is computed for a member depends, in its last bits, on how many
+    there are.
+    """
 
     first: Config
     jobs: tuple[Job, ...]
     judge: JobJudge | None
     breeder: TruncationBreeder | None
+    goes_on: bool = False
     draws: bool = False
 
     @property
@@ -209,13 +215,16 @@ def _groups(
     """Jobs that can be stacked together."""
     from dqn.experiment import check_buildable, stacks
 
-    configs = [validate(Config, job.values) for job in jobs]
+    begun, new = by_population(jobs)
     groups: list[Group] = []
+    for together in begun:
+        groups.append(Group(validate(Config, together[0].values), tuple(together), judge, breeder, goes_on=True))
+    configs = [validate(Config, job.values) for job in new]
     for numbers in differing_only_in_traits(configs):
         first = configs[numbers[0]]
         for piece in pieces(numbers, max_members if breeder or stacks(first) else 1):
             check_buildable([configs[number] for number in piece])
-            groups.append(Group(first, tuple(jobs[number] for number in piece), judge, breeder))
+            groups.append(Group(first, tuple(new[number] for number in piece), judge, breeder))
     return groups
 
 
@@ -239,7 +248,15 @@ def _rounds(groups: Sequence[Group], config: ExecutorConfig) -> Iterator[tuple[E
     if not isinstance(config, SerialConfig):
         yield make_executor(config), groups
         return
+    going_on = [group for group in groups if group.goes_on and group.judge is None]
+    if len(going_on) > 1:  # in processes of their own again
+        workers = min(config.num_workers or default_threads(), len(going_on))
+        yield make_executor(ProcessesConfig("processes", workers)), going_on
+        groups = [group for group in groups if group not in going_on]
     for group in groups:
+        if group.goes_on:
+            yield make_executor(config), [replace(group, draws=True)]
+            continue
         parts = [replace(group, jobs=tuple(part)) for part in pieces(group.jobs, _share(group, config.num_workers))]
         if len(parts) > 1:
             yield make_executor(ProcessesConfig("processes", len(parts))), parts
@@ -266,6 +283,8 @@ def train_group(group: Group) -> Summaries:
     waiting = [job for job in group.jobs if job.summary is None]
     if group.breeder is not None:
         _back_to_common_step(waiting, group.breeder)
+    else:
+        back_to_common_checkpoint(waiting)
     _recall(group.judge, [job for job in group.jobs if job.summary is not None])
     by_step: dict[int, list[Job]] = {}
     for job in waiting:
@@ -309,7 +328,7 @@ def _train_together(group: Group) -> Summaries:
         paths = [job.folder for job in jobs]
         hooks = watcher, None if judge is None else judged, None if breeder is None else bred
         if jobs[0].checkpoint_step > 0:
-            summaries = run.resume(paths, {}, *hooks)
+            summaries = run.resume([RunFolder(path).read_config() for path in paths], paths, *hooks)
         else:
             for path in paths:
                 shutil.rmtree(path, ignore_errors=True)  # begun, but with nothing to go on from

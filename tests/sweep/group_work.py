@@ -64,6 +64,7 @@ class Run:
     """Like a run, it looks whether it is to stop."""
 
     interrupted = False
+    is_preparing = False
 
 
 def linger(folder: Path, number: int) -> int:

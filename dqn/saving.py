@@ -1,0 +1,75 @@
+"""Writing while training goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_COPIED_BYTES = 64 * 2**20  # what is smaller takes no time and no memory worth speaking of to copy
+
+
+class BackgroundWriter:
+    """Writes one thing at a time in a thread of its own; what goes wrong there is raised when it is waited for."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._pending: Future[None] | None = None
+        self._deadline_step: int | None = None
+
+    def start(self, write: Callable[[], None], deadline_step: int | None) -> None:
+        """Begin to write, once what was begun before is done.
+
+        Args:
+            write: does it.
+            deadline_step: before training is at this agent step it must be done; None if it may take its time.
+        """
+        self.wait()
+        self._pending, self._deadline_step = self._thread.submit(write), deadline_step
+
+    def wait(self) -> None:
+        """Until nothing is being written.
+
+        Raises:
+            Exception: what was being written could not be.
+        """
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def wait_before(self, step: int) -> None:
+        """Wait if training may be at agent step `step` when this is called next, and that would be too late."""
+        if self._deadline_step is not None and step >= self._deadline_step:
+            self.wait()
+
+    def close(self) -> None:
+        """End the thread, after what it is at."""
+        self._thread.shutdown()
+
+
+def detached(state: Any) -> Any:
+    """The state on the CPU, of which further training changes nothing."""
+    if isinstance(state, Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, dict):
+        return {key: detached(value) for key, value in state.items()}
+    if isinstance(state, list):
+        return [detached(value) for value in state]
+    return state
+
+
+def is_worth_no_copy(state: Any) -> bool:
+    """Whether the state is large, and in the machine's own memory."""
+    tensors = list(_tensors(state))
+    large = sum(tensor.nbytes for tensor in tensors) > _COPIED_BYTES
+    return large and all(tensor.device == torch.device("cpu") for tensor in tensors)
+
+
+def _tensors(state: Any) -> list[Tensor]:
+    if isinstance(state, Tensor):
+        return [state]
+    values = state.values() if isinstance(state, dict) else state if isinstance(state, list) else ()
+    return [tensor for value in values for tensor in _tensors(value)]
