@@ -89,7 +89,7 @@ class Checkpoints:
             checksums = {_TENSORS: _sha256(beside / _TENSORS), _VALUES: _sha256_of_values(content)}
             write_json(beside / _VALUES, {"format": FORMAT, "step": step, "sha256": checksums, **content})
             sync(beside)
-            shutil.rmtree(place, ignore_errors=True)
+            remove(place)
             beside.rename(place)
         except BaseException:
             shutil.rmtree(beside, ignore_errors=True)
@@ -97,7 +97,7 @@ class Checkpoints:
         sync(self.folder)
         self._last, self._files = place, files
         for old in checkpoints(self.folder)[:-keep]:
-            shutil.rmtree(old)
+            remove(old)
         return place
 
     def load_last(self, run: str, memory: bool = True) -> tuple[dict[str, Any], list[Recording], list[str]]:
@@ -128,9 +128,9 @@ class Checkpoints:
         raise UserError("resume", run, "; ".join(damages) + "; no whole checkpoint is left")
 
     def _remove_leftovers(self) -> None:
-        """Of processes that were killed while they saved."""
-        for part in self.folder.glob(".step-*.part"):
-            shutil.rmtree(part)
+        """Of processes that were killed while they saved or removed."""
+        for leftover in self.folder.glob(".step-*"):
+            shutil.rmtree(leftover)
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -178,6 +178,18 @@ def read_tensor(place: Path, name: str) -> Tensor:
     return tensor
 
 
+def load_state(place: Path) -> dict[str, Any]:
+    """The state in one checkpoint, without what the memory took in.
+
+    Raises:
+        UserError: the checkpoint is damaged.
+    """
+    try:
+        return _load(place, memory=False)[0]
+    except ValueError as damage:
+        raise UserError("run", place.parents[1], str(damage)) from damage
+
+
 def _load(place: Path, memory: bool) -> tuple[dict[str, Any], list[_RecordingFile], list[Recording]]:
     """The state that `save` was given, and what there is of the memory, still on the disk.
 
@@ -220,6 +232,12 @@ def _write_recording(folder: Path, recording: Recording) -> _RecordingFile:
     save_file(tensors, path)
     sync(path)
     return _RecordingFile(path.name, first, end, _sha256(path))
+
+
+def remove(place: Path) -> None:
+    """Take away a checkpoint, if it is there; it is whole until it is gone."""
+    if place.exists():
+        shutil.rmtree(place.rename(place.with_name(f".{place.name}.old")))
 
 
 def _link(source: Path, target: Path) -> None:

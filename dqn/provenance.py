@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+_MOST_CHANGES = 1_000_000  # characters of a diff
+
 
 def provenance() -> dict[str, Any]:
     """What is needed to know, or to rebuild, how a run came about."""
@@ -21,6 +23,7 @@ def provenance() -> dict[str, Any]:
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": shlex.join([Path(sys.executable).name, *sys.argv]),
         "git": _git(),
+        "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "packages": dict(sorted({d.metadata["Name"]: d.version for d in distributions()}.items())),
         "hardware": {
@@ -42,7 +45,7 @@ def installed_memory() -> int | None:
 
 
 def _git() -> dict[str, Any] | None:
-    """The commit of the code and whether it was changed since; None outside a repository."""
+    """The commit of the code, and what was changed in it since then; None outside a repository."""
 
     def ask(*arguments: str) -> str:
         return subprocess.run(
@@ -50,8 +53,11 @@ def _git() -> dict[str, Any] | None:
         ).stdout.strip()
 
     try:
-        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
-    except (OSError, subprocess.SubprocessError):
+        changes = ask("diff", "HEAD")
+        if len(changes) > _MOST_CHANGES:
+            changes = f"{changes[:_MOST_CHANGES]}\n[... {len(changes) - _MOST_CHANGES:,} characters more]"
+        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain")), "diff": changes}
+    except (OSError, UnicodeDecodeError, subprocess.SubprocessError):
         return None
 
 

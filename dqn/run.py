@@ -58,7 +58,8 @@ def train(
         folder.check_is_new()
     trainer = build_trainer(configs)
     with disk_errors_explained(folders[0]), ExitStack() as locks:
-        of_all = provenance()
+        names = [path.name for path in paths]
+        of_all = {**provenance(), "population": names}
         for folder, one in zip(folders, values, strict=True):
             folder.create(one, of_all)
             locks.enter_context(folder.locked("hydra.run.dir"))
@@ -70,7 +71,6 @@ def train(
             for path in paths:
                 shutil.rmtree(path)
             raise
-        names = [path.name for path in paths]
         return Training(trainer, together, watcher, judge, breeder, names, list(range(len(paths)))).execute()
 
 

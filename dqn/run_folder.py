@@ -99,10 +99,10 @@ class RunFolder:
             raise UserError(key, self, "is not a run's folder: it has no config.yaml")
 
     def create(self, config: dict[str, Any], provenance: dict[str, Any]) -> None:
-        """Make the folder with provenance.json and config.yaml, which makes it a run's."""
+        """Make the folder with config.yaml, which makes it a run's, and provenance.json."""
         self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self.path / "provenance.json", provenance)
         self._write_config(config)
+        write_json(self.path / "provenance.json", provenance)
 
     @contextmanager
     def locked(self, key: str) -> Iterator[None]:
@@ -127,8 +127,8 @@ class RunFolder:
         path = self.path / "provenance.json"
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            record = {}
+        except (OSError, ValueError):  # it was ended before there was one
+            record = dict(provenance)
         changed = {key: value for key, value in provenance.items() if value != record.get(key)}
         record["resumed"] = [*record.get("resumed", []), {"step": step, **changed}]
         write_json(path, record)
@@ -171,5 +171,5 @@ class RunFolder:
 
 
 def is_free(folder: Path) -> bool:
-    """Whether something new can begin in this place: nothing is there, or an empty folder."""
-    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    """Whether something new can begin in this place: nothing is there, or no more than hidden leftovers."""
+    return not folder.exists() or (folder.is_dir() and not any(folder.glob("[!.]*")))

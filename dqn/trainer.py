@@ -261,10 +261,10 @@ class Trainer:
         timed = self.sections
         with timed("act"):
             actions, on_host = self._ahead or self._choose(call)
-            self._ahead = None
             chosen = on_host.wait().reshape(-1)
         with timed("environment"):
             result = self.parts.environment.step(chosen)
+        self._ahead = None  # only now: if the environment has raised, they are still to be taken
         with timed("store"):
             arrays = (result.frames, result.rewards, result.terminated, result.ended, result.was_reset)
             self._agent.store(actions, *[self._to_device(array) for array in arrays])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,8 @@ import torch
 from dqn import members
 from dqn.breeding import Breeder
 from dqn.compilation import Compiled
+from dqn.envs.base import EnvironmentRaisedError
+from dqn.errors import TrainingError
 from dqn.events import End, Pause
 from dqn.experiment import build_trainer, make_traits
 from dqn.interruption import interruptible
@@ -66,6 +69,9 @@ class Training:
                     self._shrink()
                     self._train()
             self._report_profile()
+        except EnvironmentRaisedError as error:
+            raise self._failed(error) from error
+        else:
             return [member.summary for member in self._members if member.summary is not None]
         finally:
             self._writer.close()
@@ -114,6 +120,16 @@ class Training:
                         self._conclude(event)
         for event in interrupted:
             self._conclude(event)
+
+    def _failed(self, error: EnvironmentRaisedError) -> TrainingError:
+        """Save what training has come to before the step call that failed; says what happened."""
+        trainer = self._trainer
+        self._save()
+        self._writer.wait()
+        folder = self._members[self._numbers[trainer.remaining[0]]].folder
+        (folder.path / "error.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        state = f"saved; resume={folder} goes on from there"
+        return TrainingError(f"{error}, after step {trainer.steps:,}, which is {state} (traceback: {folder}/error.txt)")
 
     def _shrink(self) -> None:
         """Go on without the members that are done."""

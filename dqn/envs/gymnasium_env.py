@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import gymnasium
@@ -12,7 +13,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from dqn.envs.base import Array, EnvironmentSpec, StepResult
+from dqn.envs.base import Array, EnvironmentRaisedError, EnvironmentSpec, StepResult
 from dqn.envs.selection import Selection
 from dqn.errors import UserError, nearest
 from dqn.screen import has_display
@@ -53,7 +54,7 @@ class GymnasiumEnvironment:
 
         if render and not has_display():
             os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # else pygame complains that it finds no screen
-        self.num_envs = num_envs
+        self.num_envs, self._env_id = num_envs, env_id
         render_modes = ["rgb_array" if render else None] + [None] * (num_envs - 1)
         self._vector = SyncVectorEnv([make(mode) for mode in render_modes], autoreset_mode=AutoresetMode.NEXT_STEP)
         action_space, observation_space = (
@@ -90,7 +91,8 @@ class GymnasiumEnvironment:
 
     def reset(self, seeds: Sequence[int]) -> Array:
         """Start N new episodes; see `Environment.reset`."""
-        observations, _ = self._vector.reset(seed=[int(seed) for seed in seeds])
+        with self._blamed():
+            observations, _ = self._vector.reset(seed=[int(seed) for seed in seeds])
         self._was_ended = np.zeros(self.num_envs, dtype=np.bool_)
         return self._to_frames(observations)
 
@@ -98,13 +100,15 @@ class GymnasiumEnvironment:
         """Start other episodes where chosen (N,) bool; see `ReseedableEnvironment.begin_anew`."""
         remaining = iter(seeds)
         all_seeds = [int(next(remaining)) if is_chosen else None for is_chosen in chosen]
-        observations, _ = self._vector.reset(seed=all_seeds, options={"reset_mask": chosen})
+        with self._blamed():
+            observations, _ = self._vector.reset(seed=all_seeds, options={"reset_mask": chosen})
         self._was_ended = self._was_ended & ~chosen
         return self._to_frames(observations)
 
     def step(self, actions: Array) -> StepResult:
         """Take actions (N,) int64; see `StepResult`."""
-        observations, rewards, terminated, truncated, _ = self._vector.step(actions + self._first_action)
+        with self._blamed():
+            observations, rewards, terminated, truncated, _ = self._vector.step(actions + self._first_action)
         was_reset, self._was_ended = self._was_ended, terminated | truncated
         return StepResult(
             frames=self._to_frames(observations),
@@ -135,6 +139,15 @@ class GymnasiumEnvironment:
         drawing: tuple[str, Array] | None = env.path_drawing() if hasattr(env, "path_drawing") else None
         return drawing
 
+    @contextmanager
+    def _blamed(self) -> Iterator[None]:
+        """Whatever goes wrong inside is the environment's own."""
+        try:
+            yield
+        except Exception as error:
+            what = f"{self._env_id} raised {type(error).__name__}: {_one_line(error)}"
+            raise EnvironmentRaisedError(what) from error
+
     def select(self, chosen: Sequence[int]) -> Selection:
         """See `Environment.select`."""
         return Selection(self, chosen)
@@ -163,7 +176,7 @@ def _make(
         raise UserError("env.id", env_id, f"no such environment is registered; {hint}") from error
     except (gymnasium.error.Error, ImportError) as error:
         raise UserError("env.id", env_id, _one_line(error)) from error
-    except (TypeError, ValueError, LookupError, AssertionError) as error:
+    except Exception as error:
         cause = error.__cause__ or error  # Gymnasium wraps a TypeError in a longer one
         refusal = f"{env_id} cannot be made so: {type(cause).__name__}: {_one_line(cause)}"
         raise UserError("env.kwargs", dict(kwargs), refusal) from error

@@ -89,24 +89,29 @@ class MetricsFile:
         return os.fstat(self._file.fileno()).st_size
 
     def _record(self, event: Event) -> dict[str, Any]:
-        record: dict[str, Any] = {
-            "kind": event.kind,
-            "step": event.step,
-            "frames": event.step * self._frames_per_step,
-            "seconds": round(self._pace.seconds, 3),
-        }
+        record = record_of(event, self._frames_per_step)
+        head = {name: record[name] for name in ("kind", "step", "frames")}
+        head["seconds"] = round(self._pace.seconds, 3)
         if isinstance(event, Learning):
-            record["steps_per_second"] = _strict(self._pace.steps_per_second(event.step))
-        if isinstance(event, Evaluation):
-            record["mean_return"] = _strict(event.mean_return)
-        fields = {name: _strict(value) for name, value in vars(event).items() if name != "member"}
-        return {**record, **fields}
+            head["steps_per_second"] = _strict(self._pace.steps_per_second(event.step))
+        return {**head, **record}
 
     def _flush(self) -> None:
         # Emptied first: after a failed write, close() must not fail once more on the same lines.
         data, self._pending = memoryview("".join(self._pending).encode()), []
         while data:
             data = data[self._file.write(data) :]
+
+
+OF_THE_CLOCK = ("seconds", "steps_per_second")  # what another run of the same config has otherwise
+
+
+def record_of(event: Event, frames_per_step: int) -> dict[str, Any]:
+    """What is written of an event, but for the time."""
+    record = {"kind": event.kind, "step": event.step, "frames": event.step * frames_per_step}
+    if isinstance(event, Evaluation):
+        record["mean_return"] = _strict(event.mean_return)
+    return {**record, **{name: _strict(value) for name, value in vars(event).items() if name != "member"}}
 
 
 def _strict(value: Any) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +84,7 @@ def back_to_common_checkpoint(jobs: Sequence[Job]) -> int | None:
     for places in saved:
         for step, place in places.items():
             if step > max(common, default=0):
-                shutil.rmtree(place)
+                checkpoint.remove(place)
     return max(common, default=None)
 
 

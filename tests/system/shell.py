@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,18 +44,29 @@ def environment() -> dict[str, str]:
     return without_account | {"CUDA_VISIBLE_DEVICES": ""}
 
 
-def run_script(script: str, words: Sequence[str], folder: Path, beside: Path) -> subprocess.CompletedProcess[str]:
-    """scripts/<script>.py with these words, in this folder; what it prints stands meanwhile in files `beside`."""
+def begin_script(
+    script: str, words: Sequence[str], folder: Path, beside: Path
+) -> tuple[multiprocessing.process.BaseProcess, Callable[[], str]]:
+    """scripts/<script>.py with these words, in this folder: the process, and what it has printed on stderr so far.
+
+    What it prints stands meanwhile in files `beside`.
+    """
     files = [beside / "stdout", beside / "stderr"]
     for file in files:
         file.write_text("")
     process = _PREPARED.Process(target=_be_script, args=(script, list(words), folder, files, environment()))
     process.start()
+    return process, files[1].read_text
+
+
+def run_script(script: str, words: Sequence[str], folder: Path, beside: Path) -> subprocess.CompletedProcess[str]:
+    """The same, to its end."""
+    process, printed = begin_script(script, words, folder, beside)
     process.join(timeout=300)
     if process.exitcode is None:
         process.kill()
-        raise TimeoutError(f"{script} {' '.join(words)}: {files[1].read_text()}")
-    return subprocess.CompletedProcess(words, process.exitcode, *[file.read_text() for file in files])
+        raise TimeoutError(f"{script} {' '.join(words)}: {printed()}")
+    return subprocess.CompletedProcess(words, process.exitcode, (beside / "stdout").read_text(), printed())
 
 
 def _be_script(script: str, words: list[str], folder: Path, files: list[Path], environment: dict[str, str]) -> None:

@@ -1,0 +1,225 @@
+"""Whether a run does the same again: what scripts/verify.py does.
+
+The run is made once more from its config, in memory, and what happens is compared with what metrics.jsonl says and with
+the checkpoints that are still there, number by number.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as checked_dataclass
+from torch import Tensor
+
+from dqn import members
+from dqn.checkpoint import checkpoints, load_state, step_of
+from dqn.compose import with_values
+from dqn.config import Config
+from dqn.cores import available_cores
+from dqn.errors import UserError
+from dqn.events import End, Event, Pause
+from dqn.experiment import build_trainer
+from dqn.interruption import interruptible
+from dqn.observers.metrics_file import OF_THE_CLOCK, record_of
+from dqn.observers.progress import ProgressBar
+from dqn.provenance import provenance
+from dqn.run_folder import RunFolder
+from dqn.terminal import say
+from dqn.trainer import Trainer
+from dqn.validation import validate
+
+
+@checked_dataclass(config=ConfigDict(extra="forbid"), frozen=True)
+class VerifyOptions:
+    """What scripts/verify.py can be asked."""
+
+    run: Annotated[str, Field(description="the run's folder", examples=["runs/cartpole/2026-01-01_12-00-00-seed0"])]
+    steps: Annotated[int | None, Field(ge=1, description="only so many agent steps; null: the whole run")] = None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where a run first differs from what it was: the agent step, the quantity and both values."""
+
+    step: int
+    quantity: str
+    then: Any
+    now: Any
+
+    def __str__(self) -> str:
+        return f"at step {self.step:,}: {self.quantity} was {self.then}, now it is {self.now}"
+
+
+def verify_run(options: VerifyOptions) -> int:
+    """Make a run again and say whether it is the same; returns the exit status, 1 if it is not.
+
+    A member of a stack is made again among the others, as long as their folders are there.
+
+    Raises:
+        UserError: there is no such run, or nothing to compare with.
+    """
+    folder = RunFolder(Path(options.run))
+    folder.check_is_run("run")
+    try:
+        records = _records(folder.path / "metrics.jsonl")
+    except (OSError, ValueError) as error:
+        raise UserError("run", folder, f"its metrics.jsonl cannot be read ({error})") from error
+    if not records:
+        raise UserError("run", folder, "has recorded nothing yet that could be compared")
+    was = _provenance(folder)
+    configs, place = _configs(folder, was)
+    trainer = build_trainer(configs)
+    steps = options.steps or records[-1]["step"]
+    verification = _Verification(trainer, place, folder, records, steps)
+    try:
+        with interruptible(trainer):
+            difference = verification.run()
+    finally:
+        trainer.close()
+    for line in _other_circumstances(was):
+        say(f"note: {line}")
+    if difference is None:
+        print(f"{folder} reproduces: {verification.summary}")
+        return 0
+    print(f"{folder} does not reproduce: it first differs {difference}")
+    return 1
+
+
+class _Verification:
+    """A run that is made again beside its records."""
+
+    def __init__(
+        self, trainer: Trainer, place: int, folder: RunFolder, records: Sequence[dict[str, Any]], steps: int
+    ) -> None:
+        self._trainer, self._place, self._steps = trainer, place, steps
+        self._frames_per_step = trainer.parts.environment.spec.frames_per_step
+        self._records = records
+        self._compared = self._compared_checkpoints = self._last_step = 0
+        self._saved = {step_of(saved): saved for saved in checkpoints(folder.checkpoints)}
+        self._progress = ProgressBar(steps, None, self._frames_per_step, f"verifying {folder}")
+
+    @property
+    def summary(self) -> str:
+        """What was the same."""
+        count = self._compared_checkpoints
+        of_checkpoints = f" and {count} checkpoint{'s' if count > 1 else ''}" if count else ""
+        return f"{self._compared:,} records{of_checkpoints} up to step {self._last_step:,} are the same"
+
+    def run(self) -> Difference | None:
+        """The first difference, if there is one."""
+        try:
+            for event in self._trainer.run():
+                difference = self._difference(event)
+                if difference is not None or self._is_done:
+                    return difference
+            return None
+        finally:
+            self._progress.close()
+
+    @property
+    def _is_done(self) -> bool:
+        return self._compared == len(self._records) or self._records[self._compared]["step"] > self._steps
+
+    def _difference(self, event: Event) -> Difference | None:
+        if isinstance(event, Pause):
+            return self._from_checkpoint(event.step)
+        if event.member != self._place:
+            return None
+        self._progress.on_event(event)
+        then = self._records[self._compared]
+        now = json.loads(json.dumps(record_of(event, self._frames_per_step)))
+        if isinstance(event, End) and event.status == "interrupted":
+            raise KeyboardInterrupt  # this time, not then
+        if then["kind"] == "end" and then["status"] in ("interrupted", "pruned"):
+            self._compared += 1  # by somebody who is not here
+            return None
+        for name in now.keys() | then.keys():
+            if name not in OF_THE_CLOCK and then.get(name) != now.get(name):
+                kind = then["kind"] if name != "kind" else "the next record's"
+                return Difference(min(event.step, then["step"]), f"{kind} {name}", then.get(name), now.get(name))
+        self._compared += 1
+        self._last_step = event.step
+        return None
+
+    def _from_checkpoint(self, step: int) -> Difference | None:
+        place = self._saved.get(step)
+        if place is None:
+            return None
+        then = load_state(place)["trainer"]
+        now = members.select(self._trainer.state_dict(memory=False), [self._place])
+        for name, one, other in _leaves(then, now, ""):
+            is_same = torch.equal(one, other) if isinstance(one, Tensor) and isinstance(other, Tensor) else one == other
+            if not is_same:
+                return Difference(step, f"{name} in {place.name}", _shown(one, other), _shown(other, one))
+        self._compared_checkpoints += 1
+        return None
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _provenance(folder: RunFolder) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads((folder.path / "provenance.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record
+
+
+def _configs(folder: RunFolder, was: Mapping[str, Any]) -> tuple[list[Config], int]:
+    """The configs of the run's population, and its place there."""
+    names: list[str] = was.get("population", [folder.path.name])
+    folders = [RunFolder(folder.path.absolute().parent / name) for name in names]
+    if len(names) > 1 and not all((one.path / "config.yaml").is_file() for one in folders):
+        problem = "whose other runs are not beside it: alone, its last bits may differ"
+        say(f"{folder} was trained in a stack of {len(names)}, {problem}")
+        names, folders = [folder.path.name], [folder]
+    threads = was.get("threads", available_cores())
+    as_then = {"trainer.threads": threads} if threads <= available_cores() else {}
+    configs = [validate(Config, with_values(one.read_config(), as_then)) for one in folders]
+    return configs, names.index(folder.path.name) if folder.path.name in names else 0
+
+
+def _leaves(one: Any, other: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
+    """The values of two states side by side, each under its path; what one of them lacks is None there."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in [*one, *(key for key in other if key not in one)]:
+            if key != "memory":  # it follows from what else is compared
+                yield from _leaves(one.get(key), other.get(key), f"{path}/{key}" if path else key)
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for index, pair in enumerate(zip(one, other, strict=True)):
+            yield from _leaves(*pair, f"{path}/{index}")
+    else:
+        yield path, one, other
+
+
+def _shown(value: Any, other: Any) -> Any:
+    """A value, or of a tensor the first entry in which it differs from another."""
+    if not (isinstance(value, Tensor) and isinstance(other, Tensor) and value.shape == other.shape):
+        return list(value.shape) if isinstance(value, Tensor) else value
+    return value[value != other].flatten()[0].item()
+
+
+def _other_circumstances(was: Mapping[str, Any]) -> Iterator[str]:
+    """What about the machine and the software is otherwise than it was."""
+    now = provenance()
+    for name in ("python", "threads"):
+        if name in was and was[name] != now[name]:
+            yield f"{name} was {was[name]}, now it is {now[name]}"
+    for name in ("platform", "processor", "gpus"):
+        then = was.get("hardware", {}).get(name)
+        if then is not None and then != now["hardware"][name]:
+            yield f"{name} was {then}, now it is {now['hardware'][name]}"
+    packages = was.get("packages", {})
+    changed = [name for name in packages if packages[name] != now["packages"].get(name)]
+    if changed:
+        yield "other versions: " + ", ".join(f"{n} {packages[n]} -> {now['packages'].get(n)}" for n in changed)
+    if was.get("git") and now["git"] and any(was["git"].get(name) != now["git"][name] for name in ("commit", "diff")):
+        yield f"the code was {was['git']['commit'][:12]}, now it is {now['git']['commit'][:12]} or was changed since"

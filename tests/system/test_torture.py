@@ -1,0 +1,189 @@
+"""Runs that are killed at random instants and resumed, any number of times, end as those that never were: to the byte.
+
+`pytest -n 0 -s -m torture tests/system/test_torture.py` is the long form: 60 runs, some 20 minutes. It prints a
+seed; TORTURE_SEED=... repeats that schedule of kills.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shell import begin_script
+from states import assert_same_state
+
+from dqn.checkpoint import Checkpoints, checkpoints
+
+SEED = int(os.environ.get("TORTURE_SEED") or random.SystemRandom().randrange(10**6))
+SHARED = (
+    "trainer.compile=never",
+    "trainer.threads=1",
+    "trainer.log_every_steps=100",
+    "memory.warmup_steps=100",
+    "evaluation.every_steps=300",
+    "evaluation.episodes=4",
+    "evaluation.num_envs=4",
+    "evaluation.final_episodes=5",
+    "evaluation.stop.mean_return=null",
+    "evaluation.stop.optimal=false",
+    "evaluation.stop.max_value_change=null",
+    "evaluation.video=false",
+    "checkpoint.every_steps=150",
+    "export.formats=[safetensors]",
+    "logger=none",
+)
+ATARI = ("env.repeat_action_probability=0.25", "env.terminal_on_life_loss=true", "trainer.batch_size=8")
+KINDS = {
+    "grid world": (
+        *("experiment=gridworld_dqn", "env.start=random", "env.slip_probability=0.1", "memory.capacity_steps=1000"),
+        *("trainer.total_steps=2500", "env.max_steps=50"),
+    ),
+    "cartpole": (
+        *("experiment=cartpole", "env.backend=gymnasium", "env.num_envs=2", "memory.capacity_steps=1200"),
+        *("trainer.total_steps=3000", "trainer.learn_while_stepping=true"),
+    ),
+    "cartpole stack": (
+        *("experiment=cartpole", "-m", "seed=0,1,2,3", "trainer.total_steps=3000", "memory.capacity_steps=1200"),
+        # Members end at steps of their own: those that go on keep their places in the stack.
+        *("trainer.total_episodes=30", "env.num_envs=2"),
+    ),
+    "breakout": (
+        *("experiment=breakout", "network=nips_cnn", "trainer.total_steps=1200", "memory.capacity_steps=500", *ATARI),
+        *("env.max_frames_per_episode=600", "trainer.learn_every_steps=8"),
+    ),
+    "breakout stack": (
+        *("experiment=breakout", "network=nips_cnn", "trainer.total_steps=700", "memory.capacity_steps=300", *ATARI),
+        *("env.max_frames_per_episode=400", "trainer.learn_every_steps=16", "-m", "seed=0,1", "env.num_envs=2"),
+        "hydra.launcher.max_members=2",
+    ),
+}
+
+
+def files_of(folder: Path) -> dict[str, Any]:
+    """What a run has come to: all of its results but the time that it took."""
+    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    summary = json.loads((folder / "summary.json").read_text())
+    for record in (*metrics, summary):
+        for name in ("seconds", "steps_per_second", "compile_seconds"):
+            record.pop(name, None)
+    state, recordings, damages = Checkpoints(folder / "checkpoints").load_last("run")
+    assert damages == []
+    return {
+        "files": sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.name.startswith(".")),
+        "leftovers": sorted(path.name for path in folder.rglob("*.part")),
+        "metrics": metrics,
+        "summary": summary,
+        "policy": (folder / "export" / "policy.safetensors").read_bytes(),
+        "state": {name: state[name] for name in ("trainer", "population", "best_evaluation", "traits")},
+        "recordings": recordings,
+        "config": (folder / "config.yaml").read_text().replace(str(folder.parent), ""),
+    }
+
+
+def finish(words: list[str], folder: Path, beside: Path) -> float:
+    started = time.monotonic()
+    process, printed = begin_script("train", words, folder, beside)
+    process.join(timeout=300)
+    assert process.exitcode == 0, printed()
+    return time.monotonic() - started
+
+
+def checkpoint_is_being_written(place: Path) -> bool:
+    return any(place.rglob(".step-*.part"))
+
+
+def evaluation_is_on(place: Path) -> bool:
+    for metrics in place.rglob("metrics.jsonl"):
+        lines = metrics.read_bytes().splitlines()
+        if lines and b'"kind": "learning"' in lines[-1] and json.loads(lines[-1])["step"] % 300 == 0:
+            return True
+    return False
+
+
+def export_is_on(place: Path) -> bool:
+    return any(place.rglob("export"))
+
+
+Moment = Callable[[Path], bool]
+MOMENTS = (checkpoint_is_being_written, evaluation_is_on, export_is_on)
+
+
+def kill_at_some_moment(
+    words: list[str],
+    folder: Path,
+    beside: Path,
+    chance: random.Random,
+    seconds: float,
+    moment: Callable[..., bool] | None,
+) -> bool:
+    """Start, and kill; returns whether it was killed before it came to its end."""
+    process, printed = begin_script("train", words, folder, beside)
+    if moment is None:
+        process.join(timeout=chance.uniform(0.0, 1.1 * seconds))
+    else:
+        time.sleep(chance.uniform(0.0, 0.7 * seconds))
+        while process.exitcode is None and not moment(folder):
+            process.join(timeout=0.001)
+    was_running = process.exitcode is None
+    process.kill()
+    process.join()
+    assert was_running or process.exitcode in (0, 2), printed()
+    assert "Traceback" not in printed(), printed()
+    return was_running
+
+
+def tortured(kind: str, number: int, whole: Path, seconds: float, folder: Path, beside: Path) -> str:
+    chance = random.Random(f"{SEED} {kind} {number}")
+    words, place = [*KINDS[kind], *SHARED], folder / "run"
+    is_stack = "-m" in words
+    start = [*words, f"hydra.sweep.dir={place}" if is_stack else f"hydra.run.dir={place}"]
+    kills = chance.randint(1, 5)
+    moments = [chance.choice([None, *MOMENTS]) for _ in range(kills)]
+    resumes = [*words, f"sweep.resume={place}"] if is_stack else [f"resume={place}"]
+
+    def next_words() -> list[str]:
+        return resumes if (place / ("sweep.json" if is_stack else "config.yaml")).exists() else start
+
+    def is_over() -> bool:
+        runs = [path for path in whole.parent.rglob("summary.json") if path.is_relative_to(whole)]
+        return all((place / path.relative_to(whole)).exists() for path in runs)
+
+    killed = 0
+    for moment in moments:
+        if not is_over():
+            killed += kill_at_some_moment(next_words(), folder, beside, chance, seconds, moment)
+            if is_stack and place.exists() and not (place / "sweep.json").exists():
+                (place / "multirun.yaml").unlink(missing_ok=True)  # Hydra's note is all there is
+    if not is_over():
+        finish(next_words(), folder, beside)
+    for summary in whole.rglob("summary.json"):
+        run = summary.parent.relative_to(whole)
+        assert_same_state(files_of(place / run), files_of(whole / run), path=f"{kind} {number} {run}")
+        kept = [[one.name for one in checkpoints(top / run / "checkpoints")] for top in (place, whole)]
+        assert kept[0] == kept[1]
+    return f"{killed} kills ({', '.join('any time' if m is None else m.__name__ for m in moments)})"
+
+
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [
+        *((kind, 1) for kind in KINDS),
+        *(pytest.param(kind, 12, marks=pytest.mark.torture, id=f"{kind}-long") for kind in KINDS),
+    ],
+)
+def test_killed_runs_end_as_those_that_never_were(kind, count, tmp_path):
+    print(f"\n{kind}: TORTURE_SEED={SEED}")
+    whole, beside = tmp_path / "whole" / "run", tmp_path / "printed"
+    beside.mkdir()
+    where = "hydra.sweep.dir" if "-m" in KINDS[kind] else "hydra.run.dir"
+    seconds = finish([*KINDS[kind], *SHARED, f"{where}={whole}"], tmp_path, beside)
+    for number in range(count):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        print(f"{kind} {number}: {tortured(kind, number, whole, seconds, folder, beside)}", flush=True)

@@ -1,0 +1,131 @@
+"""A run that is made again is compared number by number."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from dqn import checkpoint, run
+from dqn.checkpoint import Checkpoints, checkpoints
+from dqn.compose import compose_config
+from dqn.errors import UserError
+from dqn.verification import VerifyOptions, verify_run
+
+SHORT = (
+    "experiment=cartpole",
+    "logger=none",
+    "trainer.compile=never",
+    "trainer.total_steps=800",
+    "trainer.log_every_steps=80",
+    "memory.warmup_steps=100",
+    "evaluation.every_steps=240",
+    "evaluation.episodes=2",
+    "evaluation.num_envs=2",
+    "evaluation.final_episodes=2",
+    "evaluation.video=false",
+    "checkpoint.every_steps=400",
+    "export.formats=[safetensors]",
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    run.train([compose_config(SHORT)], [folder])
+    return folder
+
+
+@pytest.fixture
+def folder(trained: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def verified(folder: Path, capsys: pytest.CaptureFixture[str], steps: int | None = None) -> tuple[int, str]:
+    status = verify_run(VerifyOptions(str(folder), steps))
+    return status, capsys.readouterr().out.strip()
+
+
+def change_record(folder: Path, number: int, **values: object) -> dict:
+    path = folder / "metrics.jsonl"
+    lines = path.read_text().splitlines()
+    record = json.loads(lines[number])
+    lines[number] = json.dumps({**record, **values})
+    path.write_text("\n".join(lines) + "\n")
+    return record
+
+
+def test_a_run_reproduces(folder, capsys):
+    count = len((folder / "metrics.jsonl").read_text().splitlines())
+    status, said = verified(folder, capsys)
+    assert status == 0
+    assert said == f"{folder} reproduces: {count} records and 2 checkpoints up to step 800 are the same"
+
+
+def test_its_first_steps_alone(folder, capsys):
+    change_record(folder, -1, reason="other")
+    status, said = verified(folder, capsys, steps=450)
+    assert status == 0
+    assert "and 1 checkpoint up to step 4" in said
+
+
+@pytest.mark.parametrize("kind", ["episode", "learning", "evaluation"])
+def test_the_first_difference_is_named(folder, capsys, kind):
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    numbers = [number for number, record in enumerate(records) if record["kind"] == kind]
+    field = {"episode": "episode_length", "learning": "epsilon", "evaluation": "mean_return"}[kind]
+    for number in numbers[-1], numbers[1]:
+        record = change_record(folder, number, **{field: -1})
+    status, said = verified(folder, capsys)
+    assert status == 1
+    expected = f"it first differs at step {record['step']:,}: {kind} {field} was -1, now it is {record[field]}"
+    assert said == f"{folder} does not reproduce: {expected}"
+
+
+def test_a_weight_that_differs_is_named(folder, capsys):
+    place = checkpoints(folder / "checkpoints")[0]
+    saved = Checkpoints(folder / "checkpoints")
+    state = checkpoint.load_state(place)
+    parameters = state["trainer"]["learner"]["parameters"]
+    then = parameters[0, 7].item()
+    parameters[0, 7] = torch.nextafter(parameters[0, 7], torch.tensor(9.0))
+    saved.save(400, state, 2)
+    status, said = verified(folder, capsys)
+    assert status == 1
+    values = f"was {parameters[0, 7].item()}, now it is {then}"
+    assert f"it first differs at step 400: learner/parameters in step-000000000400 {values}" in said
+
+
+def test_another_version_and_another_machine_are_noted(folder, capsys):
+    path = folder / "provenance.json"
+    record = json.loads(path.read_text())
+    record["packages"]["torch"] = "1.0"
+    record["hardware"]["processor"] = "an abacus"
+    path.write_text(json.dumps(record))
+    assert verify_run(VerifyOptions(str(folder), 100)) == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert notes[0].startswith("note: processor was an abacus, now it is ")
+    assert notes[1].startswith("note: other versions: torch 1.0 -> ")
+
+
+def test_a_member_of_a_stack_is_made_again_among_the_others(tmp_path, capsys):
+    names = ["0", "1", "2"]
+    values = [compose_config([*SHORT, f"seed={name}", "trainer.total_steps=500"]) for name in names]
+    run.train(values, [tmp_path / name for name in names])
+    assert verified(tmp_path / "1", capsys)[0] == 0
+    shutil.rmtree(tmp_path / "2")
+    verify_run(VerifyOptions(str(tmp_path / "1"), 100))
+    assert "was trained in a stack of 3, whose other runs are not beside it" in capsys.readouterr().err
+
+
+def test_what_cannot_be_compared(folder, tmp_path):
+    with pytest.raises(UserError, match="there is no run in this place"):
+        verify_run(VerifyOptions(str(tmp_path / "nothing")))
+    (folder / "metrics.jsonl").write_text("")
+    with pytest.raises(UserError, match="has recorded nothing yet"):
+        verify_run(VerifyOptions(str(folder)))
