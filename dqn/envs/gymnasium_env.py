@@ -176,6 +176,8 @@ def _make(
         raise UserError("env.id", env_id, f"no such environment is registered; {hint}") from error
     except (gymnasium.error.Error, ImportError) as error:
         raise UserError("env.id", env_id, _one_line(error)) from error
+    except UserError:
+        raise
     except Exception as error:
         cause = error.__cause__ or error  # Gymnasium wraps a TypeError in a longer one
         refusal = f"{env_id} cannot be made so: {type(cause).__name__}: {_one_line(cause)}"
