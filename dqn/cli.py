@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dqn.errors import TrainingError, UserError
+from dqn.faults import memory_errors_explained
 from dqn.terminal import say
 
 # Exit statuses beside 0 for success.
@@ -19,7 +20,8 @@ _LENGTHS = ("trainer.total_steps", "trainer.total_episodes")
 def run_command(command: Callable[[], int | None]) -> None:
     """Run a script's work and exit: 2 with one line for bad input, 1 for failed work, 130 when interrupted."""
     try:
-        status = command() or 0
+        with memory_errors_explained():
+            status = command() or 0
     except UserError as error:
         say(f"error: {error}")
         status = _BAD_INPUT
@@ -95,6 +97,7 @@ def _train_composed(config: Any) -> dict[str, Any]:
 
     from dqn.compose import resolve
     from dqn.observers.result_table import print_result_table
+    from dqn.run_folder import RunFolder
 
     hydra_config = HydraConfig.get()
     path = Path(hydra_config.runtime.output_dir)
@@ -102,13 +105,14 @@ def _train_composed(config: Any) -> dict[str, Any]:
         _check_is_no_sweep(config, hydra_config)
         overrides = list(hydra_config.overrides.task)
         values = resolve(config, overrides)
-        from dqn import run  # with torch: only now that the config has composed
+        with memory_errors_explained(RunFolder(path)):
+            from dqn import run  # with torch: only now that the config has composed
 
-        if values["resume"] is None:
-            (summary,) = run.train([values], [path])
-        else:
-            (summary,) = run.resume([path], _changes(overrides, values["trainer"]))
-    except UserError:
+            if values["resume"] is None:
+                (summary,) = run.train([values], [path])
+            else:
+                (summary,) = run.resume([path], _changes(overrides, values["trainer"]))
+    except (UserError, TrainingError):
         _remove_if_empty(path)
         raise
     print_result_table(summary, path)

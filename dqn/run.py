@@ -20,7 +20,7 @@ from dqn.config import Config
 from dqn.errors import TrainingError, UserError
 from dqn.events import End, Pause
 from dqn.experiment import build_trainer, make_traits
-from dqn.files import disk_errors_explained
+from dqn.faults import disk_errors_explained
 from dqn.interruption import interruptible
 from dqn.member import Member, Networks, changed_traits
 from dqn.observers.base import Watcher
