@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dqn.errors import TrainingError, UserError
+from dqn.faults import memory_errors_explained
 from dqn.terminal import say
 
 # Exit statuses beside 0 for success.
@@ -18,7 +19,8 @@ _FAILED, _BAD_INPUT, _INTERRUPTED = 1, 2, 130
 def run_command(command: Callable[[], int | None]) -> None:
     """Run a script's work and exit: 2 with one line for bad input, 1 for failed work, 130 when interrupted."""
     try:
-        status = command() or 0
+        with memory_errors_explained():
+            status = command() or 0
     except UserError as error:
         say(f"error: {error}")
         status = _BAD_INPUT
@@ -99,19 +101,20 @@ def _train_composed(config: Any) -> dict[str, Any]:
 
     hydra_config = HydraConfig.get()
     path = Path(hydra_config.runtime.output_dir)
+    folder = RunFolder(path)
     try:
         _check_is_no_sweep(config, hydra_config)
         overrides = list(hydra_config.overrides.task)
         values = resolve(config, overrides)
-        from dqn import run  # with torch: only now that the config has composed
+        with memory_errors_explained(folder):
+            from dqn import run  # with torch: only now that the config has composed
 
-        if values["resume"] is None:
-            (summary,) = run.train([values], [path])
-        else:
-            folder = RunFolder(path)
-            folder.check_is_run("resume")
-            (summary,) = run.resume([changed(folder.read_config(), values, overrides, folder)], [path])
-    except UserError:
+            if values["resume"] is None:
+                (summary,) = run.train([values], [path])
+            else:
+                folder.check_is_run("resume")
+                (summary,) = run.resume([changed(folder.read_config(), values, overrides, folder)], [path])
+    except (UserError, TrainingError):
         _remove_if_empty(path)
         raise
     print_result_table(summary, path)

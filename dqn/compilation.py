@@ -27,6 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from dqn.config import TrainerConfig
+from dqn.errors import first_line
 from dqn.files import sync
 from dqn.terminal import say
 
@@ -105,7 +106,7 @@ class Compiled:
         try:
             self._run = self._made(args, waits)
         except Exception as error:  # whatever a compiler may meet, training can do without
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             say(f"trainer.compile: {self._name} goes uncompiled: {reason}")
             self._run = self._uncompiled
         Compiled.seconds += time.perf_counter() - started

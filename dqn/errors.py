@@ -18,6 +18,11 @@ class TrainingError(Exception):
     """A run that had to stop (a NaN loss, a full disk): step and cause in one line. Exits with status 1."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, short enough for one line on the terminal."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """A hint that ends an error message: the valid name closest to `name`, or all of them if none is close."""
     names = sorted(valid)

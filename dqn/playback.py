@@ -25,7 +25,8 @@ from dqn.errors import UserError
 from dqn.evaluation import play
 from dqn.experiment import make_evaluation_environment, make_network
 from dqn.export import Policy, load_policy, read_policy
-from dqn.files import disk_errors_explained, write_json
+from dqn.faults import disk_errors_explained
+from dqn.files import write_json
 from dqn.networks.population import member_network
 from dqn.run_folder import RunFolder
 from dqn.video import Film

@@ -19,7 +19,7 @@ from dqn.config import Config
 from dqn.cores import available_cores
 from dqn.errors import TrainingError, UserError
 from dqn.experiment import build_trainer
-from dqn.files import disk_errors_explained
+from dqn.faults import disk_errors_explained
 from dqn.member import Member, changed_traits
 from dqn.observers.base import Watcher
 from dqn.provenance import provenance

@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from dqn.errors import UserError
+from dqn.errors import UserError, first_line
 from dqn.export.keras_model import import_keras, keras_model
 
 # Raw observations (N, *observation_shape) -> Q-values (N, num_actions) float32.
@@ -204,8 +204,3 @@ def _unusable(path: Path, reason: str) -> UserError:
 def sha256(path: Path) -> str:
     """The file's SHA-256, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, short enough for one line on the terminal."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

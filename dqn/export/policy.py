@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from dqn.envs.base import EnvironmentSpec
-from dqn.errors import TrainingError
-from dqn.export.formats import WRITERS, Policy, first_line, module_policy, open_written, sha256
+from dqn.errors import TrainingError, first_line
+from dqn.export.formats import WRITERS, Policy, module_policy, open_written, sha256
 from dqn.export.keras_model import has_keras
 from dqn.files import sync
 

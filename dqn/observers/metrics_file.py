@@ -31,7 +31,7 @@ class MetricsFile:
         clock: seconds on a clock that never goes back; it counts from the construction on.
 
     Raises:
-        OSError: the file cannot be written (a full disk), in any method.
+        OSError: the file cannot be written (a full disk) or is no longer in its place, in any method.
     """
 
     def __init__(self, folder: Path, frames_per_step: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -48,7 +48,7 @@ class MetricsFile:
         return self._pace.seconds
 
     def on_event(self, event: Event) -> None:
-        """Adds the event's line; all but those of episodes reach the file at once."""
+        """Adds the event's line; those of learning, an evaluation and the end reach the file at once."""
         if isinstance(event, Pause):
             return
         self._pending.append(_encode(self._record(event)) + "\n")
@@ -68,6 +68,7 @@ class MetricsFile:
     def state_dict(self) -> dict[str, Any]:
         """The file's length in bytes, all of them safe on the disk, and the seconds of training."""
         self._flush()
+        self._check_is_there()
         os.fsync(self._file.fileno())
         return {"bytes": self._size, **self._pace.state_dict()}
 
@@ -84,6 +85,10 @@ class MetricsFile:
         self._file.truncate(state["bytes"])
         self._pace.load_state_dict(state)
 
+    def _check_is_there(self) -> None:
+        """A file that was removed would still take lines, and the next checkpoint would make half a folder anew."""
+        self.path.stat()
+
     @property
     def _size(self) -> int:
         return os.fstat(self._file.fileno()).st_size
@@ -99,6 +104,8 @@ class MetricsFile:
     def _flush(self) -> None:
         # Emptied first: after a failed write, close() must not fail once more on the same lines.
         data, self._pending = memoryview("".join(self._pending).encode()), []
+        if data:
+            self._check_is_there()
         while data:
             data = data[self._file.write(data) :]
 

@@ -5,32 +5,34 @@ Settings of the wandb package that matter here are documented at https://docs.wa
 
 from __future__ import annotations
 
+import math
 import netrc
 import os
 import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, cast
 from urllib.parse import urlsplit
 
 from dqn.config import WandbConfig
-from dqn.errors import UserError
+from dqn.errors import UserError, first_line
 from dqn.events import Event
 from dqn.observers.result_table import shown
 from dqn.observers.scalars import Record, ScalarRecords
+from dqn.observers.wandb_service import WandbService
 from dqn.run_folder import RunFolder
 
 _INIT_TIMEOUT_SECONDS = 30.0
 _FINISH_TIMEOUT_SECONDS = 300.0
+_OFFLINE_SECONDS = 600.0  # after a failure to go online: the members of a population do not wait for it one by one
 
 
 class WandbObserver:
     """Sends a run to W&B over an axis of its own, `step`: agent steps, which a resume continues.
 
-    If W&B fails during training, that is said once and training goes on.
+    If W&B fails or hangs during training, that is said once and training goes on.
 
     Args:
         config: the logger.wandb part of the configuration. In mode auto the run is online if an API key is
@@ -45,7 +47,9 @@ class WandbObserver:
         UserError: mode is online, but there is no API key or the server does not answer.
     """
 
+    _service: ClassVar[WandbService] = WandbService()
     _told_how_to_sync: ClassVar[bool] = False
+    _offline_until_seconds: ClassVar[float] = -math.inf  # on the observers' clock
 
     def __init__(
         self,
@@ -62,6 +66,7 @@ class WandbObserver:
         self._sweep = RunFolder(folder).sweep
         self._name = name
         self._frames_per_step = frames_per_step
+        self._clock = clock
         self._scalars = ScalarRecords(clock)
         self._exit_code = 1  # until on_run_end knows better
         # A file besides state_dict, because the run's id is older than its first checkpoint.
@@ -78,21 +83,12 @@ class WandbObserver:
         self._log(self._scalars.rest())
         if summary["status"] in ("completed", "converged"):
             self._exit_code = 0
-        if self._run is None:
-            return
-        with self._fails_softly():
-            self._run.summary.update(dict(_flat(summary)))
-            self._log_policy(summary, folder / "export")
-            self._log_videos(summary["steps"], folder / "videos")
+        self._tell(lambda: self._log_result(summary, folder))
 
     def close(self) -> None:
         """Logs what is pending and ends the W&B run, uploading the rest if it is online."""
         self._log(self._scalars.rest())
-        if self._run is None:
-            return
-        with self._fails_softly():
-            self._run.finish(exit_code=self._exit_code)
-            self._run = None
+        self._finish()
 
     def state_dict(self) -> dict[str, Any]:
         """The id under which W&B knows the run, and the episodes that wait for a record."""
@@ -103,17 +99,26 @@ class WandbObserver:
         """Goes on as the run of that id; the file in the folder has named it already, unless it was lost."""
         self._scalars.load_state_dict(state)
         if self._run is not None and state["run_id"] not in (None, self._run.id):
-            self._run.finish()
+            self._finish()
             self._run = self._start(state["run_id"])
 
     def _payload(self, step: int, numbers: Mapping[str, Any]) -> dict[str, Any]:
         return {"step": step, "frames": step * self._frames_per_step, **numbers}
 
     def _log(self, records: list[Record]) -> None:
-        if self._run is not None:
-            with self._fails_softly():
-                for step, numbers in records:
-                    self._run.log(self._payload(step, numbers))
+        if records:
+            self._tell(lambda: self._log_at_once(records))
+
+    def _log_at_once(self, records: list[Record]) -> None:
+        if self._run.offline:
+            self._id_file.stat()  # the package's process would go on writing to files that were removed
+        for step, numbers in records:
+            self._run.log(self._payload(step, numbers))
+
+    def _log_result(self, summary: Mapping[str, Any], folder: Path) -> None:
+        self._run.summary.update(dict(_flat(summary)))
+        self._log_policy(summary, folder / "export")
+        self._log_videos(summary["steps"], folder / "videos")
 
     def _log_policy(self, summary: Mapping[str, Any], export: Path) -> None:
         files = sorted(path for path in export.glob("*") if path.is_file())
@@ -136,27 +141,33 @@ class WandbObserver:
             media = {f"videos/{stem}": wandb.Video(str(path)) for stem, path in sorted(paths.items())}
             self._run.log(self._payload(step, media))
 
+    def _finish(self) -> None:
+        if self._run is None:
+            return
+        network_seconds = 0.0 if self._run.offline else _FINISH_TIMEOUT_SECONDS
+        self._tell(lambda: self._run.finish(exit_code=self._exit_code), network_seconds)
+        self._run = None
+
+    def _tell(self, work: Callable[[], object], network_seconds: float = 0.0) -> None:
+        """Do something with the W&B run; without it from then on if that fails."""
+        if self._run is None:
+            return
+        try:
+            self._service.ask(work, network_seconds)
+        except Exception as error:  # no failure of a tracker is worth a training
+            self._run = None
+            if self._service.has_failed(first_line(error)):
+                _say(f"gave up ({first_line(error)}); metrics.jsonl has everything")
+
     def _start(self, run_id: str | None) -> Any:
         """A new W&B run, or the one of that id, online if it may and can be."""
-        # Without this the package sends usage data and crash reports at its exit, offline runs' too.
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-        import wandb
-
-        settings = wandb.setup(wandb.Settings(silent=True, console="off")).settings
-        has_credentials = _has_credentials(settings)
-        mode = _mode(self._config.mode, settings.mode, has_credentials)
-        if mode == "online" and not has_credentials:
-            expectation = "needs an API key; run `wandb login` first, or choose offline"
-            raise UserError("logger.wandb.mode", "online", expectation)
         try:
-            run = self._init(mode, run_id)
-        except Exception as error:  # whatever the package, its service or the server come up with
-            if mode != "online" or self._config.mode == "online":
-                raise UserError("logger.wandb.mode", mode, f"W&B does not start: {_line(error)}") from error
-            _say(f"cannot go online ({_line(error)}); this run is recorded offline")
-            run = self._init("offline", run_id)
-        run.define_metric("step")
-        run.define_metric("*", step_metric="step")
+            run = self._run_online_or_offline(run_id)
+        except UserError:
+            raise
+        except Exception as error:  # whatever the package, its process or the server come up with
+            problem = f"W&B does not start: {first_line(error)}"
+            raise UserError("logger.wandb.mode", self._config.mode, problem) from error
         if run.disabled:
             return run
         self._id_file.parent.mkdir(exist_ok=True)
@@ -169,35 +180,63 @@ class WandbObserver:
             _say(f"offline; to upload: wandb sync {runs}/wandb/offline-run-*")
         return run
 
+    def _run_online_or_offline(self, run_id: str | None) -> Any:
+        settings = self._settings()
+        has_credentials = _has_credentials(settings)
+        mode = _mode(self._config.mode, settings.mode, has_credentials)
+        if mode == "online" and not has_credentials:
+            expectation = "needs an API key; run `wandb login` first, or choose offline"
+            raise UserError("logger.wandb.mode", "online", expectation)
+        if mode != "online" or self._config.mode == "online":
+            return self._init(mode, run_id)
+        if self._clock() >= WandbObserver._offline_until_seconds:
+            try:
+                return self._init("online", run_id)
+            except Exception as error:
+                _say(f"cannot go online ({first_line(error)}); this run is recorded offline")
+                WandbObserver._offline_until_seconds = self._clock() + _OFFLINE_SECONDS
+        self._settings()  # once more, in case that the process hangs
+        return self._init("offline", run_id)
+
+    def _settings(self) -> Any:
+        """The package's own settings; after this its process is there, and well."""
+        # Without this the package sends usage data and crash reports at its exit, offline runs' too.
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        import wandb
+
+        self._service.replace_if_failed()
+        setup = self._service.ask(lambda: wandb.setup(wandb.Settings(silent=True, console="off")))
+        self._service.end_at_exit()
+        return setup.settings
+
     def _init(self, mode: str, run_id: str | None) -> Any:
         import wandb
 
         settings = wandb.Settings(init_timeout=_INIT_TIMEOUT_SECONDS)
-        if "finish_timeout" in type(settings).model_fields:  # older versions wait for the network for ever
+        if "finish_timeout" in type(settings).model_fields:  # else we alone limit how long it waits for the network
             settings.finish_timeout = _FINISH_TIMEOUT_SECONDS
             settings.finish_timeout_raises = True
-        return wandb.init(
-            project=self._config.project,
-            entity=self._config.entity,
-            group=self._config.group or self._sweep or self._run_config["name"],
-            tags=self._config.tags,
-            name=self._name,
-            config=self._run_config,
-            dir=str(self._folder),
-            mode=cast(Any, mode),
-            id=run_id,
-            resume="allow",
-            reinit="create_new",  # never the global run: several runs in one process stay several
-            settings=settings,
-        )
 
-    @contextmanager
-    def _fails_softly(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:  # no failure of a tracker is worth a training
-            self._run = None
-            _say(f"gave up ({_line(error)}); metrics.jsonl has everything")
+        def init() -> Any:
+            run = wandb.init(
+                project=self._config.project,
+                entity=self._config.entity,
+                group=self._config.group or self._sweep or self._run_config["name"],
+                tags=self._config.tags,
+                name=self._name,
+                config=self._run_config,
+                dir=str(self._folder),
+                mode=cast(Any, mode),
+                id=run_id,
+                resume="allow",
+                reinit="create_new",  # never the global run: several runs in one process stay several
+                settings=settings,
+            )
+            run.define_metric("step")
+            run.define_metric("*", step_metric="step")
+            return run
+
+        return self._service.ask(init, 0.0 if mode == "offline" else _INIT_TIMEOUT_SECONDS)
 
 
 def _mode(configured: str, in_environment: str, has_credentials: bool) -> str:
@@ -231,11 +270,6 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield from _flat(value, f"{prefix}{key}/")
         elif value is not None:
             yield f"{prefix}{key}", value
-
-
-def _line(error: Exception) -> str:
-    """An error's first line."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _say(text: str) -> None:

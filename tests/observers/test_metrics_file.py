@@ -135,3 +135,22 @@ def test_a_full_disk_is_reported_once_and_the_file_can_still_be_closed(tmp_path,
     with pytest.raises(OSError, match="No space left"):
         metrics.on_event(learning(1))
     metrics.close()
+
+
+def test_a_file_that_was_removed_is_an_error_and_not_made_again(tmp_path, clock, learning):
+    metrics = MetricsFile(tmp_path, 1, clock)
+    metrics.on_event(learning(1))
+    metrics.path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"metrics.jsonl"):
+        metrics.on_event(learning(2))
+    with pytest.raises(FileNotFoundError, match=r"metrics.jsonl"):
+        metrics.state_dict()
+    metrics.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_end_is_written_at_once(tmp_path, clock):
+    metrics = MetricsFile(tmp_path, 1, clock)
+    metrics.on_event(End(member=0, step=7, status="completed", reason="7 steps"))
+    assert [record["kind"] for record in lines(tmp_path)] == ["end"]
+    metrics.close()

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
+import shutil
+import subprocess
 import sys
 
 import pytest
@@ -54,3 +58,54 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
 def test_a_run_that_ends_before_its_first_event_leaves_nothing(tmp_path):
     TensorboardObserver(CONFIG, tmp_path).close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_training_outlives_a_folder_that_vanishes(tmp_path, clock, learning, capfd):
+    observer = TensorboardObserver(CONFIG, tmp_path, clock)
+    for step in (100, 200, 300):
+        clock.now += 60.0
+        observer.on_event(learning(step))
+        if step == 100:
+            shutil.rmtree(tmp_path / "tensorboard")
+    observer.state_dict()
+    observer.close()
+    lost = "TensorBoard: gave up (No such file or directory); metrics.jsonl has everything\n"
+    assert capfd.readouterr() == ("", lost)
+    assert list(tmp_path.iterdir()) == []
+
+
+def fill_up(observer, clock, learning):
+    """Until nothing more can be written, which takes fewer than these."""
+    for step in range(1, 2000):
+        clock.now += 60.0
+        observer.on_event(learning(step, loss=float(step)))
+    observer.close()
+
+
+def check_kept(folder, capfd, why):
+    kept = read_back(folder, "learning/loss")
+    assert 10 < len(kept) < 1500
+    assert kept == [(step, float(step)) for step in range(1, len(kept) + 1)]
+    assert capfd.readouterr() == ("", f"TensorBoard: gave up ({why}); metrics.jsonl has everything\n")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_training_outlives_a_full_disk(tmp_path, clock, learning, capfd):
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)], check=False)
+    if mounted.returncode != 0:
+        pytest.skip("this machine does not let root mount")
+    try:
+        fill_up(TensorboardObserver(CONFIG, tmp_path, clock), clock, learning)
+        check_kept(tmp_path, capfd, "No space left on device")
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_training_outlives_a_limit_on_files(tmp_path, clock, learning, capfd):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64 * 1024, hard))
+    try:
+        fill_up(TensorboardObserver(CONFIG, tmp_path, clock), clock, learning)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    check_kept(tmp_path, capfd, "File too large")

@@ -1,19 +1,28 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import pytest
 import wandb
 from wandb_file import offline_folders, read_offline_run
+from wandb_process import wandb_process
+from wandb_server import Server, unreachable
 
+import dqn.observers.wandb
 from dqn import run
 from dqn.compose import compose_config
 from dqn.config import WandbConfig
 from dqn.errors import UserError
 from dqn.events import End
 from dqn.observers.wandb import WandbObserver
+from dqn.observers.wandb_service import WandbService
 
 CONFIG = WandbConfig(project="dqn-tests", entity=None, group="cartpole", tags=["a", "b"], mode="auto")
 RUN_CONFIG = {"seed": 3, "env": {"id": "CartPole-v1"}, "network": {"hidden_sizes": [64, 64]}}
@@ -37,6 +46,7 @@ def alone(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("NETRC", str(home / ".netrc"))
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     monkeypatch.setattr(WandbObserver, "_told_how_to_sync", False)
+    monkeypatch.setattr(WandbObserver, "_offline_until_seconds", -math.inf)
     yield home
     wandb.teardown()
 
@@ -325,3 +335,125 @@ def test_the_package_sends_no_usage_data(observe, monkeypatch):
     monkeypatch.delenv("WANDB_ERROR_REPORTING")
     observe()
     assert not wandb.env.error_reporting_enabled()
+
+
+def test_after_its_process_was_killed_there_is_one_line_and_the_next_run_has_another(
+    observe, tmp_path, clock, learning, capfd
+):
+    members = [observe(folder=tmp_path / name, name=name) for name in ("first", "second")]
+    killed = wandb_process(os.getpid())
+    os.kill(killed, signal.SIGKILL)
+    clock.now += 5.0
+    for member in members:
+        member.on_event(learning(100))
+        member.on_run_end(SUMMARY, tmp_path)
+        member.close()
+    _, lost = capfd.readouterr().err.splitlines()
+    assert lost.startswith("W&B: gave up (")
+    assert lost.endswith("); metrics.jsonl has everything")
+
+    next_one = observe(folder=tmp_path / "next", name="next")
+    assert wandb_process(os.getpid()) != killed
+    next_one.on_event(learning(100))
+    next_one.close()
+    (recorded_one,) = recorded(tmp_path / "next")
+    assert [record["step"] for record in recorded_one.history] == [100]
+    assert capfd.readouterr().err == ""
+
+
+def test_nothing_waits_for_a_process_that_hangs(observe, tmp_path, learning, capfd, monkeypatch):
+    monkeypatch.setattr(WandbObserver, "_service", WandbService())
+    members = [observe(folder=tmp_path / name, name=name) for name in ("first", "second", "third")]
+    monkeypatch.setattr(WandbObserver._service, "_patience_seconds", 2.0)
+    hanging = wandb_process(os.getpid())
+    os.kill(hanging, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        for member in members:
+            member.on_event(learning(100))
+            member.close()
+        assert 2.0 <= time.monotonic() - began < 4.0  # the first has waited for all of them
+    finally:
+        os.kill(hanging, signal.SIGKILL)
+        WandbObserver._service.replace_if_failed()
+    _, lost = capfd.readouterr().err.splitlines()
+    assert lost == "W&B: gave up (no answer from its process in 2 s); metrics.jsonl has everything"
+
+
+def test_a_process_that_hangs_does_not_keep_ours_from_its_end(tmp_path):
+    script = """
+import os, pathlib, signal
+from dqn.config import WandbConfig
+from dqn.observers.wandb import WandbObserver
+from wandb_process import wandb_process
+
+config = WandbConfig(project="dqn-tests", entity=None, group=None, tags=[], mode="offline")
+observer = WandbObserver(config, {"name": "exit"}, pathlib.Path(), "exit", 1)
+print(wandb_process(os.getpid()), flush=True)
+os.kill(wandb_process(os.getpid()), signal.SIGSTOP)
+observer._service._patience_seconds = 0.5
+observer.close()
+"""
+    variables = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", script]
+    process = subprocess.Popen(command, cwd=tmp_path, env=variables, stdout=-1, stderr=-1, text=True)
+    hanging = int(process.stdout.readline())
+    try:
+        status = process.wait(timeout=60)
+    finally:
+        os.kill(hanging, signal.SIGKILL)  # only now do our pipes come to their end
+        _, err = process.communicate()
+    assert status == 0
+    assert err.splitlines()[1:] == ["W&B: gave up (no answer from its process in 0.5 s); metrics.jsonl has everything"]
+
+
+@pytest.mark.parametrize("kind", ["closed", "silent", "500"])
+def test_of_many_runs_one_waits_for_a_server_that_cannot_be_reached(
+    observe, alone, tmp_path, clock, learning, capfd, monkeypatch, kind
+):
+    key_in_environment(alone, monkeypatch)
+    monkeypatch.setattr(dqn.observers.wandb, "_INIT_TIMEOUT_SECONDS", 1.0)
+    with unreachable(kind) as url:
+        monkeypatch.setenv("WANDB_BASE_URL", url)
+        members = [observe(folder=tmp_path / name, name=name) for name in ("first", "second")]
+        tried, told = capfd.readouterr().err.splitlines()
+        assert tried.startswith("W&B: cannot go online (")
+        assert tried.endswith("); this run is recorded offline")
+        assert told.startswith("W&B: offline; to upload: ")
+        for member in members:
+            member.on_event(learning(100))
+            member.close()
+        (first,), (second,) = recorded(tmp_path / "first"), recorded(tmp_path / "second")
+        assert [record["step"] for record in first.history + second.history] == [100, 100]
+        assert capfd.readouterr().err == ""
+
+        clock.now += 601.0  # it may be back
+        observe(folder=tmp_path / "third", name="third")
+        assert capfd.readouterr().err.startswith("W&B: cannot go online (")
+
+
+def test_a_server_goes_away(observe, alone, clock, learning, capfd, monkeypatch):
+    key_in_environment(alone, monkeypatch)
+    monkeypatch.setattr(dqn.observers.wandb, "_FINISH_TIMEOUT_SECONDS", 1.0)
+    server = Server()
+    monkeypatch.setenv("WANDB_BASE_URL", server.url)
+    observer = observe(replace(CONFIG, mode="online"))
+    server.go_away()
+    clock.now += 5.0
+    observer.on_event(learning(100))
+    observer.close()
+    assert capfd.readouterr().err == "W&B: gave up (Timed out finishing run.); metrics.jsonl has everything\n"
+    (kept,) = [read_offline_run(folder) for folder in (observer._folder / "wandb").glob("run-*")]
+    assert [record["step"] for record in kept.history] == [100]
+
+
+def test_a_run_that_is_online_is_uploaded(observe, alone, learning, capfd, monkeypatch):
+    key_in_environment(alone, monkeypatch)
+    server = Server()
+    monkeypatch.setenv("WANDB_BASE_URL", server.url)
+    observer = observe(replace(CONFIG, mode="online"))
+    observer.on_event(learning(100))
+    observer.close()
+    server.go_away()
+    assert [record["step"] for record in server.history] == [100]
+    assert capfd.readouterr().err == ""

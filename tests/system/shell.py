@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,33 +44,63 @@ def environment() -> dict[str, str]:
     return without_account | {"CUDA_VISIBLE_DEVICES": ""}
 
 
-def begin_script(
-    script: str, words: Sequence[str], folder: Path, beside: Path
-) -> tuple[multiprocessing.process.BaseProcess, Callable[[], str]]:
-    """scripts/<script>.py with these words, in this folder: the process, and what it has printed on stderr so far.
+class Script:
+    """scripts/<script>.py as it runs with these words, in this folder; what it prints stands in files `beside`.
 
-    What it prints stands meanwhile in files `beside`.
+    It leads a process group, as what is started from a terminal does.
     """
-    files = [beside / "stdout", beside / "stderr"]
-    for file in files:
-        file.write_text("")
-    process = _PREPARED.Process(target=_be_script, args=(script, list(words), folder, files, environment()))
-    process.start()
-    return process, files[1].read_text
+
+    def __init__(
+        self, script: str, words: Sequence[str], folder: Path, beside: Path, changes: Mapping[str, str] | None = None
+    ) -> None:
+        self._words, self._files = list(words), [beside / "stdout", beside / "stderr"]
+        for file in self._files:
+            file.write_text("")
+        variables = environment() | dict(changes or {})
+        self._process = _PREPARED.Process(target=_be_script, args=(script, self._words, folder, self._files, variables))
+        self._process.start()
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not come to its end yet."""
+        return self._process.exitcode is None
+
+    @property
+    def printed(self) -> str:
+        """What it has said on stderr so far."""
+        return self._files[1].read_text()
+
+    def wait(self, seconds: float) -> None:
+        """Until it is over, or so long."""
+        self._process.join(seconds)
+
+    def done(self, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        """What became of it once it is over; TimeoutError and its end if that takes longer."""
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            self._process.kill()
+            raise TimeoutError(f"{' '.join(self._words)}: {self.printed}")
+        printed = [file.read_text() for file in self._files]
+        return subprocess.CompletedProcess(self._words, self._process.exitcode, *printed)
+
+    def kill(self) -> None:
+        """Have it no longer."""
+        self._process.kill()
 
 
 def run_script(script: str, words: Sequence[str], folder: Path, beside: Path) -> subprocess.CompletedProcess[str]:
-    """The same, to its end."""
-    process, printed = begin_script(script, words, folder, beside)
-    process.join(timeout=300)
-    if process.exitcode is None:
-        process.kill()
-        raise TimeoutError(f"{script} {' '.join(words)}: {printed()}")
-    return subprocess.CompletedProcess(words, process.exitcode, (beside / "stdout").read_text(), printed())
+    """scripts/<script>.py with these words, in this folder; what it prints stands meanwhile in files `beside`."""
+    return Script(script, words, folder, beside).done()
 
 
 def _be_script(script: str, words: list[str], folder: Path, files: list[Path], environment: dict[str, str]) -> None:
     """Become what the shell would have started."""
+    os.setpgrp()
     for descriptor, file in enumerate(files, start=1):
         os.dup2(os.open(file, os.O_WRONLY), descriptor)
     sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", buffering=1, closefd=False)
@@ -86,10 +116,11 @@ def _be_script(script: str, words: list[str], folder: Path, files: list[Path], e
 
 
 def start_script(script: str, words: Sequence[str], folder: Path, **options: object) -> subprocess.Popen[str]:
-    """The same as a process of its own, to which a test does something while it runs."""
+    """The same as a process of its own, to which a test does something while it runs; `options` are those of Popen."""
     command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *words]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=folder, env=environment(), stdout=pipe, stderr=pipe, text=True, **options)
+    options = {"env": environment(), **options}
+    return subprocess.Popen(command, cwd=folder, stdout=pipe, stderr=pipe, text=True, **options)
 
 
 def interrupted(words: Sequence[str], folder: Path, once_written: Path) -> subprocess.CompletedProcess[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shell import begin_script
+from shell import Script
 from states import assert_same_state
 
 from dqn.checkpoint import Checkpoints, checkpoints
@@ -89,9 +89,8 @@ def files_of(folder: Path) -> dict[str, Any]:
 
 def finish(words: list[str], folder: Path, beside: Path) -> float:
     started = time.monotonic()
-    process, printed = begin_script("train", words, folder, beside)
-    process.join(timeout=300)
-    assert process.exitcode == 0, printed()
+    done = Script("train", words, folder, beside).done()
+    assert done.returncode == 0, done.stderr
     return time.monotonic() - started
 
 
@@ -124,18 +123,18 @@ def kill_at_some_moment(
     moment: Callable[..., bool] | None,
 ) -> bool:
     """Start, and kill; returns whether it was killed before it came to its end."""
-    process, printed = begin_script("train", words, folder, beside)
+    script = Script("train", words, folder, beside)
     if moment is None:
-        process.join(timeout=chance.uniform(0.0, seconds))
+        script.wait(chance.uniform(0.0, seconds))
     else:
         time.sleep(chance.uniform(0.0, 0.5 * seconds))
-        while process.exitcode is None and not moment(folder):
-            process.join(timeout=0.001)
-    was_running = process.exitcode is None
-    process.kill()
-    process.join()
-    assert was_running or process.exitcode in (0, 2), printed()
-    assert "Traceback" not in printed(), printed()
+        while script.is_running and not moment(folder):
+            script.wait(0.001)
+    was_running = script.is_running
+    script.kill()
+    done = script.done()
+    assert was_running or done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
     return was_running
 
 

@@ -1,0 +1,295 @@
+"""Machines fail: a run ends with one line and what it has saved, or goes on where only a logger is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from gated import AT_GATE, GO
+from shell import Script, environment, start_script
+from wandb_process import wandb_process
+
+from dqn.provenance import installed_memory
+
+GATE_STEP = 250
+RUN = [
+    "env=gymnasium", "env.id=gated:Gated-v0", "env.num_envs=1",
+    "trainer.total_steps=400", "trainer.learn_every_steps=4",
+    "trainer.updates_per_learn=1", "trainer.compile=never", "trainer.log_every_steps=50", "trainer.batch_size=4",
+    "network.hidden_sizes=[8]", "memory.warmup_steps=100", "memory.capacity_steps=1000", "checkpoint.every_steps=100",
+    "evaluation.every_steps=null", "evaluation.stop.mean_return=null", "evaluation.final_episodes=1",
+    "evaluation.video=false", "export.formats=[safetensors]", "logger=none", "hydra.run.dir=run",
+]  # fmt: skip
+LAST = "step-000000000200"  # checkpoint before the gate
+
+
+@pytest.fixture
+def start(tmp_path, tmp_path_factory):
+    """start("seed=1") begins such a run; it has W&B's account of the variables, or none, and an empty home."""
+    home = str(tmp_path_factory.mktemp("home"))
+    variables = {"GATE_STEP": str(GATE_STEP), "HOME": home, "NETRC": f"{home}/.netrc"}
+
+    def call(*words: str, **account: str) -> Script:
+        return Script("train", words, tmp_path, tmp_path_factory.mktemp("printed"), variables | account)
+
+    return call
+
+
+@pytest.fixture
+def at_gate(start, tmp_path):
+    """A run that stands still after its second checkpoint, and goes on after the block."""
+
+    @contextmanager
+    def stand_still(*words: str) -> Iterator[Script]:
+        script = start(*RUN, *words)
+        try:
+            wait_for((tmp_path / AT_GATE).exists, script)
+            wait_for((tmp_path / "run" / "checkpoints" / LAST).exists, script)
+            yield script
+        except BaseException:
+            script.kill()
+            raise
+        finally:
+            (tmp_path / GO).touch()
+
+    return stand_still
+
+
+def wait_for(condition: Callable[[], bool], script: Script) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert script.is_running, script.done().stderr
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def ended(script: Script) -> tuple[int, list[str]]:
+    """The status with which a script comes to its end, and what it has said, but not how training is getting on."""
+    done = script.done(timeout=120)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, [line for line in done.stderr.splitlines() if ": step " not in line]
+
+
+def records(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+
+
+def check_complete(folder: Path) -> None:
+    """Everything is there that a run leaves."""
+    run = folder / "run"
+    assert json.loads((run / "summary.json").read_text())["status"] == "completed"
+    assert [place.name for place in sorted((run / "checkpoints").iterdir())][-1] == "step-000000000400"
+    assert (run / "export" / "policy.safetensors").is_file()
+    assert [record["step"] for record in records(folder) if record["kind"] == "end"] == [400]
+
+
+def check_resumes(folder: Path, start: Callable[..., Script]) -> None:
+    """The run goes on from the checkpoint before the gate, and comes to its end."""
+    status, lines = ended(start("resume=run"))
+    assert (status, lines[-2:]) == (0, ["resuming run at step 200", OVER])
+    check_complete(folder)
+    steps = [record["step"] for record in records(folder)]
+    assert steps == sorted(steps)
+
+
+# Loggers: training goes on.
+
+
+OFFLINE = "W&B: offline; to upload: wandb sync run/wandb/offline-run-*"
+OVER = "cartpole seed 0: completed at step 400: 400 steps"
+
+
+def test_the_process_of_wandb_is_killed(at_gate, tmp_path):
+    with at_gate("logger=wandb") as script:
+        os.kill(wandb_process(script.pid), signal.SIGKILL)
+    status, lines = ended(script)
+    assert status == 0
+    (lost,) = [line for line in lines if line not in (OFFLINE, OVER)]
+    assert lost.startswith("W&B: gave up (")
+    assert lost.endswith("); metrics.jsonl has everything")
+    check_complete(tmp_path)
+
+
+def test_the_folder_of_a_logger_vanishes(at_gate, tmp_path):
+    with at_gate("logger=[wandb,tensorboard]") as script:
+        shutil.rmtree(tmp_path / "run" / "wandb")
+        shutil.rmtree(tmp_path / "run" / "tensorboard")
+    status, lines = ended(script)
+    assert status == 0
+    lost = [line for line in lines if "gave up" in line]
+    assert sorted(line.partition(":")[0] for line in lost) == ["TensorBoard", "W&B"]
+    assert all("No such file or directory" in line for line in lost)
+    check_complete(tmp_path)
+
+
+@pytest.mark.parametrize("sent", ["Ctrl-C in a terminal", "SIGTERM to every process"])
+def test_interrupted_with_wandb(at_gate, tmp_path, sent):
+    with at_gate("logger=wandb") as script:
+        if sent == "Ctrl-C in a terminal":
+            os.killpg(script.pid, signal.SIGINT)
+        else:  # as from a service manager
+            os.kill(wandb_process(script.pid), signal.SIGTERM)
+            os.kill(script.pid, signal.SIGTERM)
+        sent_at_seconds = time.monotonic()
+    status, lines = ended(script)
+    assert time.monotonic() - sent_at_seconds < 10
+    assert status == 130
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["status"] == "interrupted"
+    stopped = f"cartpole seed 0: interrupted at step {summary['steps']}: stopped by a signal"
+    assert [line for line in lines if not line.startswith("W&B: gave up (")] == [OFFLINE, stopped]
+    assert len(lines) == 2 if "Ctrl-C" in sent else len(lines) <= 3
+    assert (tmp_path / "run" / "checkpoints" / f"step-{summary['steps']:012d}").is_dir()
+
+
+@pytest.fixture
+def server():
+    """The address of a server that refuses every API key."""
+
+    class Refuses(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_error(401)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refuses) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("mode", ["online", "auto"])
+def test_wandb_refuses_the_key(start, tmp_path, server, mode):
+    (tmp_path / GO).touch()
+    words = [*RUN, "logger=wandb", f"logger.wandb.mode={mode}"]
+    status, lines = ended(start(*words, WANDB_API_KEY="k" * 40, WANDB_BASE_URL=server))
+    if mode == "online":
+        assert status == 2
+        (line,) = lines
+        assert line.startswith("error: logger.wandb.mode=online: W&B does not start: ")
+        assert "401" in line
+        assert not (tmp_path / "run").exists()
+    else:
+        assert status == 0
+        assert lines[0].startswith("W&B: cannot go online (")
+        assert lines[0].endswith("; this run is recorded offline")
+        assert lines[1] == OFFLINE
+        check_complete(tmp_path)
+
+
+# Disks: the run ends.
+
+
+def mount(*words: str) -> None:
+    """Mount, where this machine lets us."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting needs root")
+    if subprocess.run(["mount", *words], check=False, capture_output=True).returncode != 0:
+        pytest.skip("this machine does not let root mount")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    disk = tmp_path / "run"
+    disk.mkdir()
+    mount("-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk))
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_disk_becomes_full(at_gate, start, tmp_path, small_disk):
+    filler = small_disk / "filler"
+    with at_gate() as script, filler.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    status, lines = ended(script)
+    assert status == 1
+    assert lines == [f"error: could not write in run: the disk is full; the last checkpoint is {LAST}"]
+    assert {place.name for place in (small_disk / "checkpoints").iterdir()} == {"step-000000000100", LAST}
+    filler.unlink()
+    check_resumes(tmp_path, start)
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs Linux")
+def test_a_file_may_not_grow_any_more(at_gate, start, tmp_path):
+    with at_gate() as script:
+        size = (tmp_path / "run" / "metrics.jsonl").stat().st_size
+        resource.prlimit(script.pid, resource.RLIMIT_FSIZE, (size + 10, size + 10))
+    status, lines = ended(script)
+    assert status == 1
+    assert lines == [f"error: could not write in run: File too large; the last checkpoint is {LAST}"]
+    check_resumes(tmp_path, start)
+
+
+@pytest.mark.parametrize("how", ["removed", "moved"])
+def test_the_folder_of_the_run_vanishes(at_gate, start, tmp_path, how):
+    run = tmp_path / "run"
+    with at_gate("logger=[wandb,tensorboard]") as script:
+        if how == "removed":
+            shutil.rmtree(run)
+        else:
+            run.rename(tmp_path / "elsewhere")
+    status, lines = ended(script)
+    assert status == 1
+    assert lines[-1] == "error: run was removed or moved away before the run was over"
+    assert not run.exists()
+    if how == "moved":
+        (tmp_path / "elsewhere").rename(run)
+        check_resumes(tmp_path, start)
+
+
+def test_the_folder_of_the_run_becomes_read_only(at_gate, start, tmp_path):
+    run = tmp_path / "run"
+    with at_gate() as script:
+        mount("--bind", str(run), str(run))
+        mount("-o", "remount,ro,bind", str(run))
+    try:
+        status, lines = ended(script)
+    finally:
+        subprocess.run(["umount", str(run)], check=True)
+    assert status == 1
+    assert lines == [f"error: could not write in run: Read-only file system; the last checkpoint is {LAST}"]
+    check_resumes(tmp_path, start)
+
+
+# Memory: the run ends, too.
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others do not limit memory so")
+@pytest.mark.skipif((installed_memory() or 0) < 8e9, reason="where there is less, such a memory is refused at once")
+@pytest.mark.parametrize("several", [False, True], ids=["run", "sweep"])
+def test_a_replay_memory_that_cannot_be_had(tmp_path, several):
+    words = ["memory.capacity_steps=200_000_000"]
+    if several:
+        words = ["-m", "seed=0,1", "memory.capacity_steps=100_000_000", "hydra.sweep.dir=sweep"]
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (3 * 2**30, 3 * 2**30))
+
+    words = [*[word for word in RUN if not word.startswith("env")], *words]
+    one_thread = environment() | {"OMP_NUM_THREADS": "1"}  # each has a stack
+    process = start_script("train", words, tmp_path, env=one_thread, preexec_fn=limit)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 1
+    (line,) = [line for line in stderr.splitlines() if ": step " not in line]
+    if several:
+        assert line.startswith("cartpole, 2 jobs from 0 failed: RuntimeError: ")
+        assert "can't allocate memory: you tried to allocate 3200000" in line
+    else:
+        advice = "lower memory.capacity_steps, trainer.batch_size or env.num_envs"
+        assert line == f"error: out of memory (for 3.2 GB more): {advice}; no checkpoint had been written"
+    assert not (tmp_path / "run").exists()
