@@ -30,6 +30,11 @@ class BackgroundWriter:
         self.wait()
         self._pending, self._deadline_step = self._thread.submit(write), deadline_step
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is being written."""
+        return self._pending is not None and not self._pending.done()
+
     def wait(self) -> None:
         """Until nothing is being written.
 

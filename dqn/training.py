@@ -57,7 +57,7 @@ class Training:
         # Of each place in the trainer the number of the member; -1, which is that of some member, where it is gone.
         self._numbers = [places.index(m) if m in places else -1 for m in range(len(population))]
         self._watcher, self._judge, self._breeder = watcher, judge, breeder
-        self._writer = BackgroundWriter()
+        self.writer = BackgroundWriter()
         self._started, self._compiled_before = time.monotonic() - seconds_before, Compiled.seconds
 
     def execute(self) -> list[dict[str, Any]]:
@@ -74,7 +74,7 @@ class Training:
         else:
             return [member.summary for member in self._members if member.summary is not None]
         finally:
-            self._writer.close()
+            self.writer.close()
             self._trainer.close()
             for member in self._members:
                 member.close()
@@ -102,9 +102,9 @@ class Training:
         for event in trainer.run():
             if isinstance(event, Pause):
                 with trainer.sections("checkpoint"):
-                    self._save()
+                    self.save()
                 continue
-            self._writer.wait_before(event.step + trainer.periods.log_steps)
+            self.writer.wait_before(event.step + trainer.periods.log_steps)
             number = self._numbers[event.member]
             with trainer.sections("log"):
                 self._members[number].tell(event)
@@ -112,7 +112,7 @@ class Training:
                     self._watcher.on_event(replace(event, member=number))
             if isinstance(event, End):
                 with trainer.sections("conclude"):
-                    self._writer.wait()
+                    self.writer.wait()
                     if event.status == "interrupted":
                         self._members[number].summarize(event, self._record_of(event.member))
                         interrupted.append(event)  # everybody is safe before anybody is exported
@@ -124,8 +124,8 @@ class Training:
     def _failed(self, error: EnvironmentRaisedError) -> TrainingError:
         """Save what training has come to before the step call that failed; says what happened."""
         trainer = self._trainer
-        self._save()
-        self._writer.wait()
+        self.save()
+        self.writer.wait()
         folder = self._members[self._numbers[trainer.remaining[0]]].folder
         (folder.path / "error.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
         state = f"saved; resume={folder} goes on from there"
@@ -170,10 +170,10 @@ class Training:
     def _seconds(self) -> float:
         return time.monotonic() - self._started
 
-    def _save(self) -> None:
+    def save(self) -> None:
         """Begin to write a checkpoint of each member; training goes on if it leaves alone what is being written."""
         trainer, in_trainer = self._trainer, range(len(self._numbers))
-        self._writer.wait()  # only now it is known what is new since the checkpoint before
+        self.writer.wait()  # only now it is known what is new since the checkpoint before
         since = [_NOTHING_NEW] * len(self._numbers)
         for m in trainer.remaining:
             since[m] = self._members[self._numbers[m]].recorded_calls
@@ -198,8 +198,8 @@ class Training:
             for save in saves:
                 save()
 
-        self._writer.start(write, deadline_step)
-        self._writer.wait_before(trainer.steps + trainer.periods.log_steps)
+        self.writer.start(write, deadline_step)
+        self.writer.wait_before(trainer.steps + trainer.periods.log_steps)
 
     def _record_of(self, m: int) -> dict[str, Any]:
         """What the trainer knows of a member for its summary."""

@@ -28,8 +28,8 @@ from dqn.files import write_json
 from dqn.provenance import provenance
 from dqn.terminal import say
 
-_NAMES = (*WORKLOADS, GROWTH.name, "memory", "startup")
-_GROUPS = {"sweep": (STACK_EVERY_STEP.name, STACK.name, CARTPOLE_TORCH.name, GROWTH.name), "all": _NAMES}
+_NAMES = (*WORKLOADS, GROWTH.name, "memory", "startup", "checkpoint")
+_GROUPS = {"sweep": (STACK_EVERY_STEP.name, STACK.name, CARTPOLE_TORCH.name, GROWTH.name), "all": _NAMES[:-1]}
 _PAGE_WIDTH = 120  # characters, where the output is no terminal
 
 
@@ -71,6 +71,8 @@ def benchmark(names: Sequence[str], options: BenchmarkOptions) -> None:
         elif name == GROWTH.name:
             growth = measure_growth(options.members)
             record["growth"] = growth.record
+        elif name == "checkpoint":
+            record["checkpoint"] = _measure_checkpoints(options.memory_steps, output.absolute().parent)
         elif name == "memory":
             record["memory"] = _measure_memory(options.memory_steps, options.repeats)
         else:
@@ -94,6 +96,7 @@ def _print(results: Sequence[Result], growth: Growth | None, record: dict[str, A
         lines += growth.problems
     lines += report.floor_lines(floors)
     lines += report.memory_lines(record["memory"]) if "memory" in record else []
+    lines += report.checkpoint_lines(record["checkpoint"]) if "checkpoint" in record else []
     lines += report.startup_lines(record["startup"]) if "startup" in record else []
     for table in tables:
         console.print(table)
@@ -102,7 +105,7 @@ def _print(results: Sequence[Result], growth: Growth | None, record: dict[str, A
 
 
 def _check_peer(chosen: Sequence[str]) -> None:
-    needed = [] if set(chosen) <= {"startup", GROWTH.name} else ["stable_baselines3"]
+    needed = [] if set(chosen) <= {"startup", "checkpoint", GROWTH.name} else ["stable_baselines3"]
     needed += ["cv2"] if "breakout" in chosen else []
     if any(importlib.util.find_spec(module) is None for module in needed):
         raise UserError("", None, 'Stable-Baselines3 is not installed, or not all of it: pip install -e ".[bench]"')
@@ -170,3 +173,13 @@ def _measure_memory(steps: int, repeats: int) -> dict[str, Any]:
         "speed_ratio": None if problems else asdict(ratio(runs["lz4"], runs["none"])),
         "runs": {compression: [asdict(one) for one in done] for compression, done in runs.items()},
     }
+
+
+def _measure_checkpoints(steps: int, folder: Path) -> list[dict[str, Any]]:
+    """Of a plain and of a compressed memory; on the disk where the output goes."""
+    measured = []
+    for compression in ("none", "lz4"):
+        say(f"checkpoint: filling {steps:,} steps, compression {compression}")
+        request = {"steps": steps, "compression": compression, "folder": str(folder)}
+        measured.append(in_a_process("dqn.benchmark.checkpoint", request))
+    return measured

@@ -169,3 +169,20 @@ def _how(one: Joint) -> str:
 
 def _verdict(met: bool, target: str) -> str:
     return f"target {target}: {'met' if met else 'missed'}"
+
+
+def checkpoint_lines(measured: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What checkpoints of a filled memory take, and what they cost the training that goes on meanwhile."""
+    lines = []
+    for one in measured:
+        first, later, steps = one["first"], one["later"], one["steps"]
+        speed, lost = one["steps_per_second"], later["stall_seconds"]
+        lines += [
+            f"checkpoints of {steps:,} steps of Breakout, compression {one['compression']}:",
+            f"  the first: {first['bytes'] / 1e9:.2f} GB in {first['seconds']:.1f} s",
+            f"  after {steps // 4:,} steps more: {later['bytes'] / 1e9:.2f} GB in {later['seconds']:.1f} s",
+            f"  of which training at {speed:,.0f} steps/s loses {lost:.1f} s, {later['call_seconds']:.2f} s at once: "
+            f"{lost * speed / (steps // 4):.2%} of the time between two",
+            f"  resuming: {one['resume_seconds']:.1f} s, and at most {one['replay_seconds']:.1f} s to replay the games",
+        ]
+    return lines

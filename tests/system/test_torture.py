@@ -77,7 +77,7 @@ def files_of(folder: Path) -> dict[str, Any]:
     assert damages == []
     return {
         "files": sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.name.startswith(".")),
-        "leftovers": sorted(path.name for path in folder.rglob("*.part")),
+        "hidden": sorted(path.name for path in folder.rglob(".*")),
         "metrics": metrics,
         "summary": summary,
         "policy": (folder / "export" / "policy.safetensors").read_bytes(),
@@ -128,7 +128,7 @@ def kill_at_some_moment(
         script.wait(chance.uniform(0.0, seconds))
     else:
         time.sleep(chance.uniform(0.0, 0.5 * seconds))
-        while script.is_running and not moment(folder):
+        while script.is_running and not _seen(moment, folder):
             script.wait(0.001)
     was_running = script.is_running
     script.kill()
@@ -136,6 +136,13 @@ def kill_at_some_moment(
     assert was_running or done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr, done.stderr
     return was_running
+
+
+def _seen(moment: Moment, folder: Path) -> bool:
+    try:
+        return moment(folder)
+    except FileNotFoundError:  # what was there a moment ago
+        return False
 
 
 def tortured(kind: str, number: int, whole: Path, seconds: float, folder: Path, beside: Path) -> str:
