@@ -138,7 +138,7 @@ def launch(
         say(f"{len(jobs) - len(waiting)} of {len(jobs)} jobs are over already")
     stopped = False
     progress = SweepProgress(len(jobs), [_status(job) for job in jobs if job.summary is not None])
-    with terminable():
+    with RunFolder(folder).locked("sweep.resume"), terminable():
         for executor, together in _rounds(groups, chosen.executor):
             with closing(executor.run(train_group, together)) as results:
                 for number, result in results:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,7 +90,9 @@ class Script:
         return subprocess.CompletedProcess(self._words, self._process.exitcode, *printed)
 
     def kill(self) -> None:
-        """Have it no longer."""
+        """Have it no longer, nor what it has started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
         self._process.kill()
 
 

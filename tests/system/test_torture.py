@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from shell import Script
 from states import assert_same_state
 
@@ -50,8 +51,8 @@ KINDS = {
         *("trainer.total_steps=3000", "trainer.learn_while_stepping=true"),
     ),
     "cartpole stack": (
-        *("experiment=cartpole", "-m", "seed=0,1,2,3", "trainer.total_steps=3000", "memory.capacity_steps=1200"),
-        # Members end at steps of their own: those that go on keep their places in the stack.
+        *("experiment=cartpole", "-m", "seed=range(8)", "trainer.total_steps=3000", "memory.capacity_steps=1200"),
+        # Two processes share the members, who end at steps of their own: those that go on keep their places.
         *("trainer.total_episodes=30", "env.num_envs=2"),
     ),
     "breakout": (
@@ -73,23 +74,35 @@ def files_of(folder: Path) -> dict[str, Any]:
     for record in (*metrics, summary):
         for name in ("seconds", "steps_per_second", "compile_seconds"):
             record.pop(name, None)
-    state, recordings, damages = Checkpoints(folder / "checkpoints").load_last("run")
+    saved = folder / "checkpoints"
+    state, recordings, damages = Checkpoints(saved).load_last("run")
     assert damages == []
     return {
-        "files": sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.name.startswith(".")),
-        "hidden": sorted(path.name for path in folder.rglob(".*")),
+        "files": sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if saved not in path.parents),
         "metrics": metrics,
         "summary": summary,
         "policy": (folder / "export" / "policy.safetensors").read_bytes(),
         "state": {name: state[name] for name in ("trainer", "population", "best_evaluation", "traits")},
-        "recordings": recordings,
+        "memory": joined(recordings),
+        "last": checkpoints(saved)[-1].name,
+        "leftovers": [path.name for path in saved.glob(".*")],
         "config": (folder / "config.yaml").read_text().replace(str(folder.parent), ""),
     }
+
+
+def joined(recordings: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """What a memory took in, however many files it is in: a worker whose leader is killed saves once more."""
+    names = [name for name in recordings[0] if name != "first"]
+    # Of frames the first axis is time, of what else there is the last.
+    axes = {name: 0 if name.startswith("frames") else 1 for name in names}
+    return {name: torch.cat([one[name] for one in recordings], dim=axes[name]) for name in names}
 
 
 def finish(words: list[str], folder: Path, beside: Path) -> float:
     started = time.monotonic()
     done = Script("train", words, folder, beside).done()
+    while "another process is training" in done.stderr and time.monotonic() < started + 60:
+        done = Script("train", words, folder, beside).done()
     assert done.returncode == 0, done.stderr
     return time.monotonic() - started
 
@@ -133,7 +146,8 @@ def kill_at_some_moment(
     was_running = script.is_running
     script.kill()
     done = script.done()
-    assert was_running or done.returncode == 0, done.stderr
+    # Workers may still be saving what a killed leader has left them with.
+    assert was_running or done.returncode == 0 or "another process is training" in done.stderr, done.stderr
     assert "Traceback" not in done.stderr, done.stderr
     return was_running
 
@@ -178,8 +192,6 @@ def tortured(kind: str, number: int, whole: Path, seconds: float, folder: Path, 
     for summary in whole.rglob("summary.json"):
         run = summary.parent.relative_to(whole)
         assert_same_state(files_of(place / run), files_of(whole / run), path=f"{kind} {number} {run}")
-        kept = [[one.name for one in checkpoints(top / run / "checkpoints")] for top in (place, whole)]
-        assert kept[0] == kept[1]
     assert killed > 0
     return f"killed {killed} times: {', '.join('any time' if m is None else m.__name__ for m in moments[:killed])}"
 
