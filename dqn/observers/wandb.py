@@ -8,7 +8,6 @@ from __future__ import annotations
 import netrc
 import os
 import shlex
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from dqn.events import Event
 from dqn.observers.result_table import shown
 from dqn.observers.scalars import Record, ScalarRecords
 from dqn.run_folder import RunFolder
+from dqn.terminal import say
 
 _INIT_TIMEOUT_SECONDS = 30.0
 _FINISH_TIMEOUT_SECONDS = 300.0
@@ -239,4 +239,4 @@ def _line(error: Exception) -> str:
 
 
 def _say(text: str) -> None:
-    print(f"W&B: {text}", file=sys.stderr)
+    say(f"W&B: {text}")
