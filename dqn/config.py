@@ -426,7 +426,7 @@ class LoggerConfig:
 class Config:
     """conf/config.yaml: the whole run."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]*[A-Za-z0-9_-][A-Za-z0-9_.-]*$")]
     seed: Annotated[NonNegative, TRAIT]
     resume: str | None
     env: EnvConfig

@@ -22,6 +22,7 @@ from dqn.config import Config, Positive
 from dqn.cores import default_threads
 from dqn.errors import UserError
 from dqn.interruption import terminable
+from dqn.run_folder import RunFolder
 from dqn.sweep import outcome
 from dqn.sweep.breeder import TruncationBreeder
 from dqn.sweep.executors import KEY, Executor, ExecutorConfig, Failure, ProcessesConfig, SerialConfig, make_executor
@@ -30,6 +31,7 @@ from dqn.sweep.jobs import Job, Manifest, back_to_common_checkpoint, check_place
 from dqn.sweep.progress import SweepProgress
 from dqn.terminal import say
 from dqn.trainer import Judge
+from dqn.trusted import check_run, modules_of
 from dqn.validation import validate
 
 _LEAST_SHARE = 4  # members in one of the processes that share a group; fewer take hardly less time
@@ -309,6 +311,8 @@ def _train_together(group: Group) -> Summaries:
         paths = [job.folder for job in jobs]
         hooks = watcher, None if judge is None else judged, None if breeder is None else bred
         if jobs[0].checkpoint_step > 0:
+            for job in jobs:  # the folders may have been anywhere since
+                check_run(RunFolder(job.folder).read_config(), modules_of(job.values))
             summaries = run.resume(paths, {}, *hooks)
         else:
             for path in paths:
