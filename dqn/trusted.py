@@ -129,9 +129,7 @@ def only_trusted_configs(words: Sequence[str]) -> Iterator[None]:
     def load_checked(
         self: ConfigLoaderImpl, config_name: str | None, overrides: list[str], *rest: Any, **named: Any
     ) -> DictConfig:
-        primary = self.repository.load_config(config_name) if config_name is not None else None
-        if primary is not None:  # first of all: Hydra imports the packages of a searchpath while it composes
-            _check_command_line_only("hydra.searchpath", _plain(primary.config), command_line)
+        _check_searchpath(self, config_name, command_line)
         overrides = [word for word in overrides if word.lstrip("+~").partition("=")[0] != MODULES]
         config = load(self, config_name, overrides, *rest, **named)
         check_composed(config, command_line)
@@ -144,6 +142,18 @@ def only_trusted_configs(words: Sequence[str]) -> Iterator[None]:
     finally:
         ConfigLoaderImpl.load_configuration = load  # type: ignore[method-assign]
         _command_line = before
+
+
+def _check_searchpath(loader: ConfigLoaderImpl, config_name: str | None, command_line: CommandLine) -> None:
+    """Before anything else: Hydra imports the packages of a searchpath while it composes."""
+    from dqn.compose import CONF
+
+    is_ours = any(source.provider == "main" and source.path == str(CONF) for source in loader.get_sources())
+    if config_name is None or (is_ours and config_name == "config"):  # a tenth of what it takes to compose all
+        return
+    primary = loader.repository.load_config(config_name)
+    if primary is not None:
+        _check_command_line_only("hydra.searchpath", _plain(primary.config), command_line)
 
 
 def check_composed(config: DictConfig, command_line: CommandLine) -> None:
@@ -267,6 +277,10 @@ def _check_target(key: str, name: str, command_line: CommandLine) -> None:
 
 def _check_interpolation(key: str, text: str, command_line: CommandLine) -> None:
     """Whether a text refers to nothing but other values, or is the user's own."""
+    if key == "hydra.job.override_dirname":  # Hydra's own, of words
+        return
+    if key.startswith("hydra.overrides."):  # whole words, also from a file
+        text = text.partition("=")[2]
     rest = _INTERPOLATION.sub("", text)
     # Before a letter it is for Hydra's templates; any other might meet its brace only when values are put together.
     if re.search(r"\$(?![A-Za-z])", rest) and not command_line.says(text):

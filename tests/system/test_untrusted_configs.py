@@ -185,6 +185,11 @@ ATTACKS: dict[str, tuple[dict[str, Any], list[str], str]] = {
         ["-m", "hydra/sweeper=optuna"],
         "sweep.space.env.id.choices.0=\\${oc.env:PATH}: a file may put in other values",
     ),
+    "secrets in words for the jobs": (
+        {"hydra__overrides__task": ["logger.wandb.group=${oc.env:PATH}"]},
+        ["-m", "seed=0,1"],
+        "hydra.overrides.task.0=${oc.env:PATH}: a file may put in other values",
+    ),
     "a run to go on with": (
         {"resume": "/tmp/mark"},
         [],
