@@ -38,14 +38,17 @@ def train_command() -> int:
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     from dqn.compose import CONF, explain, register_resolvers, with_free_keys
     from dqn.sweep import outcome
+    from dqn.trusted import only_trusted_configs
 
     # Errors come to us as they are; Hydra would print them and exit.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     register_resolvers()
     sys.argv = _with_flag_first(with_free_keys(_with_absolute_config_path(sys.argv)))
+    _refuse_pickles(sys.argv)
     statuses = [0]
     errors: list[Exception] = []
 
@@ -62,7 +65,8 @@ def train_command() -> int:
         return None if final is None else float(final["mean_return"])
 
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
+        with only_trusted_configs(sys.argv[1:]):
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
     except SystemExit:
         if errors:
             raise errors[0] from None
@@ -74,6 +78,9 @@ def train_command() -> int:
         outcome.take_back()
         overrides = [word for word in sys.argv[1:] if not word.startswith("-")]
         raise explain(error, overrides) from error
+    except YAMLError as error:
+        outcome.take_back()
+        raise UserError("", "", f"a config file is no YAML: {' '.join(str(error).split())}") from error
     except KeyboardInterrupt:
         if outcome.folder is not None:
             say(f"to go on with the sweep, the same command with sweep.resume={outcome.folder}")
@@ -98,6 +105,7 @@ def _train_composed(config: Any) -> dict[str, Any]:
     from dqn.compose import resolve
     from dqn.observers.result_table import print_result_table
     from dqn.run_folder import RunFolder
+    from dqn.trusted import read_run_config
 
     hydra_config = HydraConfig.get()
     path = Path(hydra_config.runtime.output_dir)
@@ -112,8 +120,8 @@ def _train_composed(config: Any) -> dict[str, Any]:
             if values["resume"] is None:
                 (summary,) = run.train([values], [path])
             else:
-                folder.check_is_run("resume")
-                (summary,) = run.resume([changed(folder.read_config(), values, overrides, folder)], [path])
+                going_on = changed(read_run_config(folder, "resume"), values, overrides, folder)
+                (summary,) = run.resume([going_on], [path])
     except (UserError, TrainingError):
         _remove_if_empty(path)
         raise
@@ -150,6 +158,14 @@ def _with_flag_first(argv: list[str]) -> list[str]:
     """-m before the overrides; Hydra would not take one that stands between them."""
     program, *words = argv
     return [program, *sorted(words, key=lambda word: word not in ("-m", "--multirun"))]
+
+
+def _refuse_pickles(argv: list[str]) -> None:
+    """Raise a UserError for the one flag of Hydra's that reads a pickle, which it also knows by its beginning."""
+    flags = [word.partition("=")[0] for word in argv[1:]]
+    if any(len(flag) > 2 and "--experimental-rerun".startswith(flag) for flag in flags):
+        advice = "--config-path <folder> --config-name config runs a run again"
+        raise UserError("", "", f"--experimental-rerun would read a pickle; {advice}")
 
 
 def _with_absolute_config_path(argv: list[str]) -> list[str]:

@@ -65,9 +65,13 @@ def can_compile() -> bool:
     from torch._inductor import cpp_builder, exc
 
     try:
+        _own_cache()
         cpp_builder.get_cpp_compiler()
     except exc.InvalidCxxCompiler:
         say("trainer.compile: there is no C++ compiler (g++ or clang++) here, so this run goes uncompiled")
+        return False
+    except OSError as error:
+        say(f"trainer.compile: no place for what is compiled ({error}), so this run goes uncompiled")
         return False
     return True
 
@@ -120,13 +124,12 @@ class Compiled:
         if self._graph is None:
             self._graph, self._state = _trace(self._function, args)
         graph = self._graph
-        path = _cache() / f"{_key(graph, [*self._state, *args])}.pt2"
+        path = _own_cache() / f"{_key(graph, [*self._state, *args])}.pt2"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of torch about itself
-            path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with FileLock(path.with_suffix(".lock"), timeout=-1 if waits else 0):  # held by one that makes the same
-                    if not zipfile.is_zipfile(path):  # absent, or damaged
+                    if not (zipfile.is_zipfile(path) and _is_ours(path)):  # absent, or damaged
                         say(f"compiling the training step ({self._name}); once for runs of this kind")
                         _compile(graph, [*self._state, *args], path)
             except Timeout:
@@ -224,8 +227,28 @@ def _instructions() -> str:
     return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
 
 
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dqn" / "compiled"
+def _own_cache() -> Path:
+    """The folder of what is compiled. Here and where PyTorch's compiler keeps its files, nobody else can put code.
+
+    The compiler's folder is in /tmp under a name that others could use first, and it loads libraries from there.
+
+    Raises:
+        OSError: a folder cannot be made, or belongs to somebody else.
+    """
+    from torch._inductor.runtime.runtime_utils import cache_dir, default_cache_dir  # type: ignore[attr-defined]
+
+    ours = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dqn"
+    of_the_compiler = dict.fromkeys(map(Path, (default_cache_dir(), cache_dir())))  # headers are always in the first
+    for place in (ours, ours / "compiled", *of_the_compiler):
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not _is_ours(place):
+            raise PermissionError(f"{place} belongs to another user; XDG_CACHE_HOME and TMPDIR name other places")
+        place.chmod(place.stat().st_mode & ~0o022)  # one that was there may have been open to a group
+    return ours / "compiled"
+
+
+def _is_ours(path: Path) -> bool:
+    return not hasattr(os, "getuid") or path.stat().st_uid == os.getuid()
 
 
 @contextmanager

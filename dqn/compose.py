@@ -18,6 +18,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from dqn.composer import Composer
 from dqn.errors import UserError, nearest
+from dqn.trusted import check_run, only_trusted_configs
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 WANDB_SWEEPS = "wandb"  # the folder in conf/ that is for `wandb sweep`, and no group of options
@@ -36,7 +37,8 @@ def compose_config(overrides: Sequence[str]) -> dict[str, Any]:
     """
     register_resolvers()
     try:
-        return resolve(_composer()(with_free_keys(overrides)), overrides)
+        with only_trusted_configs(overrides):
+            return resolve(_composer()(with_free_keys(overrides)), overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise explain(error, overrides) from error
 
@@ -48,7 +50,7 @@ def resolve(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
     the preset's option knows is left out; what the user has given stays, to be complained about.
 
     Raises:
-        UserError: a value that has no default was not given.
+        UserError: a value that has no default was not given, or an environment imports what the user has not named.
     """
     try:
         container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -62,6 +64,7 @@ def resolve(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
     from dqn.config import Config  # here: the schema takes 0.1 s to build, and --help needs none
 
     _leave_out_strays(Config, values, "", {override.lstrip("+").partition("=")[0] for override in overrides})
+    check_run(values)
     return values
 
 

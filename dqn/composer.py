@@ -30,7 +30,7 @@ class Composer:
     def __init__(self, compose: Callable[[list[str]], DictConfig], is_group: Callable[[str], bool]) -> None:
         self._compose = compose
         self._is_group = lru_cache(is_group)
-        self._by_options: dict[tuple[str, ...], bytes] = {}  # pickled: copying takes five times as long
+        self._by_options: dict[tuple[str, ...], bytes] = {}  # pickled by this process: copying takes five times as long
 
     def __call__(self, overrides: Sequence[str]) -> DictConfig:
         """The config with these overrides.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass as plain_dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, functional_validators
 from pydantic.dataclasses import dataclass
 
 
@@ -422,11 +422,19 @@ class LoggerConfig:
     tensorboard: TensorboardConfig | None = None
 
 
+def _check_names_a_folder(name: str) -> str:
+    if not name.strip("."):
+        raise ValueError("must be more than dots, as it names a folder")
+    return name
+
+
 @dataclass(config=_STRICT, frozen=True)
 class Config:
     """conf/config.yaml: the whole run."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    name: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9_.-]+$"), functional_validators.AfterValidator(_check_names_a_folder)
+    ]
     seed: Annotated[NonNegative, TRAIT]
     resume: str | None
     env: EnvConfig

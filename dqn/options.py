@@ -13,12 +13,17 @@ from typing import Any, TypeVar, cast
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pydantic import Field
 from yaml import YAMLError
 
 from dqn.errors import UserError, nearest
 from dqn.validation import Schema, assignment, validate, yaml_text
 
 T = TypeVar("T")
+
+# Fields of the options of several scripts.
+RUN = Field(description="the run's folder", examples=["runs/cartpole/2026-01-01_12-00-00-seed0"])
+MODULES = Field(description="of yours, which the run's environment may import", examples=[["my_package"]])
 
 
 def parse_options(cls: type[T], argv: Sequence[str], description: str) -> T:

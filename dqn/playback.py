@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
@@ -28,17 +27,19 @@ from dqn.export import Policy, load_policy, read_policy
 from dqn.faults import disk_errors_explained
 from dqn.files import write_json
 from dqn.networks.population import member_network
+from dqn.options import MODULES, RUN
 from dqn.run_folder import RunFolder
+from dqn.terminal import make_console
+from dqn.trusted import read_run_config
+from dqn.validation import validate
 from dqn.video import Film
-
-_RUN = Field(description="the run's folder", examples=["runs/cartpole/2026-01-01_12-00-00-seed0"])
 
 
 @dataclass(config=ConfigDict(extra="forbid"), frozen=True)
 class EvaluateOptions:
     """What scripts/evaluate.py can be asked."""
 
-    run: Annotated[str, _RUN]
+    run: Annotated[str, RUN]
     policy: Annotated[
         str,
         Field(
@@ -54,13 +55,14 @@ class EvaluateOptions:
     ] = None
     video: Annotated[bool, Field(description="film the first episode: videos/*.mp4 and *.gif")] = False
     show: Annotated[bool, Field(description="watch the first episode in a window")] = False
+    modules: Annotated[tuple[str, ...], MODULES] = ()
 
 
 @dataclass(config=ConfigDict(extra="forbid"), frozen=True)
 class ExportOptions:
     """What scripts/export.py can be asked."""
 
-    run: Annotated[str, _RUN]
+    run: Annotated[str, RUN]
     network: Annotated[
         Literal["best", "last"] | None, Field(description="which network; null: as the run's export.network says")
     ] = None
@@ -68,6 +70,7 @@ class ExportOptions:
         tuple[Literal["safetensors", "onnx", "pt2", "h5"], ...] | None,
         Field(description="null: the run's export.formats", examples=[["onnx", "h5"]]),
     ] = None
+    modules: Annotated[tuple[str, ...], MODULES] = ()
 
 
 def evaluate_run(options: EvaluateOptions) -> None:
@@ -77,8 +80,7 @@ def evaluate_run(options: EvaluateOptions) -> None:
         UserError: there is no such run or policy.
     """
     folder = RunFolder(Path(options.run))
-    folder.check_is_run("run")
-    config = folder.load_config()
+    config = validate(Config, read_run_config(folder, "run", options.modules))
     epsilon = config.exploration.evaluation_epsilon if options.epsilon is None else options.epsilon
     torch.set_num_threads(config.trainer.threads or torch.get_num_threads())
     with closing(make_evaluation_environment(config, 1, options.episodes)) as environment:
@@ -103,8 +105,7 @@ def export_run(options: ExportOptions) -> None:
         TrainingError: a written file does not agree with the network.
     """
     folder = RunFolder(Path(options.run))
-    folder.check_is_run("run")
-    config = folder.load_config()
+    config = validate(Config, read_run_config(folder, "run", options.modules))
     export = replace(
         config.export,
         network=options.network or config.export.network,
@@ -116,7 +117,7 @@ def export_run(options: ExportOptions) -> None:
     network, chosen = _network_from_checkpoint(folder, config, environment, export.network, options.network is None)
     with disk_errors_explained(folder):
         written = export_network(config, network, folder.export, chosen)
-    console = Console()
+    console = make_console()
     for name, file in written["files"].items():
         difference = file["largest_q_value_difference"]
         console.print(f"{folder.export / name}  largest difference of a Q-value {difference:.1e}")
@@ -134,11 +135,11 @@ def _chosen_policy(
     if policy == "export":
         if not folder.export.is_dir():
             raise UserError("policy", policy, f"{folder} has no export; python scripts/export.py run={folder}")
-        return _q_function(load_policy(folder.export)), {}
+        return _q_function(load_policy(folder.export), environment), {}
     path = Path(policy)
     if not path.is_file():
         raise UserError("policy", policy, "must be export, best, last or an exported file that exists")
-    return _q_function(read_policy(path)), {}
+    return _q_function(read_policy(path), environment), {}
 
 
 def _network_from_checkpoint(
@@ -157,11 +158,16 @@ def _network_from_checkpoint(
     return network, {"network": which, "step": best_step if which == "best" else values["trainer"]["steps"]}
 
 
-def _q_function(policy: Policy) -> QFunction:
+def _q_function(policy: Policy, environment: Environment) -> QFunction:
     """An exported policy as a population of one."""
+    num_actions = environment.spec.num_actions
 
     def q_function(observations: Tensor) -> Tensor:
-        return torch.from_numpy(policy(observations[0].numpy())).unsqueeze(0)
+        q = policy(observations[0].numpy())
+        if q.shape != (observations.shape[1], num_actions):
+            problem = f"gives Q-values of shape {q.shape}, but the environment has {num_actions} actions"
+            raise UserError("", "", f"the policy {problem}")
+        return torch.from_numpy(q).unsqueeze(0)
 
     return q_function
 
@@ -208,7 +214,7 @@ def _print(result: dict[str, Any], folder: RunFolder) -> None:
     for path in result.get("video", []):
         table.add_row("video", str(folder.path / path))
     table.add_row("written", str(folder.path / "evaluation.json"))
-    Console().print(table)
+    make_console().print(table)
 
 
 def _draw_path(folder: RunFolder, config: Config, q_function: QFunction) -> None:
@@ -230,5 +236,5 @@ def _draw_path(folder: RunFolder, config: Config, q_function: QFunction) -> None
             on_step=lambda: drawings.append(environment.path_drawing()),
         )
     text, picture = drawings[-1]
-    Console().print(text, highlight=False, markup=False)
+    make_console().print(text, highlight=False)
     Image.fromarray(picture).save(folder.path / "path.png")

@@ -16,6 +16,7 @@ from dqn.compose import CONF
 from dqn.config import Config
 from dqn.errors import UserError
 from dqn.files import write_json, write_text
+from dqn.terminal import one_line
 from dqn.validation import validate
 
 _HEADER = """\
@@ -142,7 +143,7 @@ class RunFolder:
 
     def _write_config(self, config: dict[str, Any]) -> None:
         """Write config.yaml."""
-        header = _HEADER.format(folder=self.path.absolute())
+        header = _HEADER.format(folder=one_line(str(self.path.absolute())))
         write_text(self.path / "config.yaml", primary_config(config, header))
 
     @property

@@ -28,10 +28,12 @@ from dqn.experiment import build_trainer
 from dqn.interruption import interruptible
 from dqn.observers.metrics_file import OF_THE_CLOCK, record_of
 from dqn.observers.progress import ProgressBar
+from dqn.options import MODULES, RUN
 from dqn.provenance import provenance
 from dqn.run_folder import RunFolder
 from dqn.terminal import say
 from dqn.trainer import Trainer
+from dqn.trusted import read_run_config
 from dqn.validation import validate
 
 
@@ -39,8 +41,9 @@ from dqn.validation import validate
 class VerifyOptions:
     """What scripts/verify.py can be asked."""
 
-    run: Annotated[str, Field(description="the run's folder", examples=["runs/cartpole/2026-01-01_12-00-00-seed0"])]
+    run: Annotated[str, RUN]
     steps: Annotated[int | None, Field(ge=1, description="only so many agent steps; null: the whole run")] = None
+    modules: Annotated[tuple[str, ...], MODULES] = ()
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def verify_run(options: VerifyOptions) -> int:
     if not records:
         raise UserError("run", folder, "has recorded nothing yet that could be compared")
     was = _provenance(folder)
-    configs, place = _configs(folder, was)
+    configs, place = _configs(folder, was, options.modules)
     trainer = build_trainer(configs)
     steps = options.steps or records[-1]["step"]
     verification = _Verification(trainer, place, folder, records, steps)
@@ -173,7 +176,7 @@ def _provenance(folder: RunFolder) -> dict[str, Any]:
     return record
 
 
-def _configs(folder: RunFolder, was: Mapping[str, Any]) -> tuple[list[Config], int]:
+def _configs(folder: RunFolder, was: Mapping[str, Any], modules: Sequence[str]) -> tuple[list[Config], int]:
     """The configs of the run's population, and its place there."""
     names: list[str] = was.get("population", [folder.path.name])
     folders = [RunFolder(folder.path.absolute().parent / name) for name in names]
@@ -183,7 +186,7 @@ def _configs(folder: RunFolder, was: Mapping[str, Any]) -> tuple[list[Config], i
         names, folders = [folder.path.name], [folder]
     threads = was.get("threads", available_cores())
     as_then = {"trainer.threads": threads} if threads <= available_cores() else {}
-    configs = [validate(Config, with_values(one.read_config(), as_then)) for one in folders]
+    configs = [validate(Config, with_values(read_run_config(one, "run", modules), as_then)) for one in folders]
     return configs, names.index(folder.path.name) if folder.path.name in names else 0
 
 

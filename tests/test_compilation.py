@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import subprocess
+import sys
 import time
 import zipfile
 from collections.abc import Callable
@@ -236,3 +240,78 @@ def test_where_compiling_fails_the_function_itself_is_called_and_one_line_says_w
         add(torch.ones(2))
         assert total.tolist() == [times, times]
     assert capfd.readouterr().err.count("adding goes uncompiled: no space left\n") == 1
+
+
+@needs_compiler
+def test_nobody_else_can_write_where_code_is_loaded_from(tmp_path):
+    """A process of its own tells the places that it reads, and what it unpickles."""
+    script = """
+import os, stat, sys
+from pathlib import Path
+opened, unpickled = [], []
+def hook(event, args):
+    if event == "open":
+        opened.append(Path(os.path.abspath(str(args[0]))))
+    elif event == "pickle.find_class":
+        unpickled.append(args)
+sys.addaudithook(hook)
+import torch
+from dqn.compilation import Compiled
+total = torch.zeros(3)
+Compiled(lambda values: total.add_(values) * 2, "adding")(torch.arange(3.0))
+assert not unpickled, unpickled
+ours = [Path(os.environ["XDG_CACHE_HOME"]) / "dqn", *Path(os.environ["TMPDIR"]).glob("torchinductor_*")]
+assert len(ours) == 2
+assert all(any(folder in path.parents for path in opened) for folder in ours)
+assert [stat.S_IMODE(folder.stat().st_mode) for folder in ours] == [0o755, 0o755]
+"""
+    temporary, cache = tmp_path / "temporary", tmp_path / "cache"
+    (temporary / f"torchinductor_{getpass.getuser()}").mkdir(parents=True)
+    (temporary / f"torchinductor_{getpass.getuser()}").chmod(0o777)
+    (cache / "dqn").mkdir(parents=True)
+    (cache / "dqn").chmod(0o777)
+    places = {"XDG_CACHE_HOME": str(cache), "TMPDIR": str(temporary)}
+    elsewhere = {key: value for key, value in os.environ.items() if key != "TORCHINDUCTOR_CACHE_DIR"}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=elsewhere | places, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "uncompiled" not in done.stderr
+
+
+@pytest.mark.parametrize("whose", ["dqn", "torchinductor"])
+def test_a_folder_that_is_somebody_elses_is_not_used(whose, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    theirs: list[Path] = []
+
+    def is_ours(path: Path) -> bool:
+        theirs.extend([path] if path.name.startswith(whose) else [])
+        return path not in theirs
+
+    monkeypatch.setattr(compilation, "_is_ours", is_ours)
+    double = Compiled(lambda values: values * 2, "doubling")
+    assert double(torch.arange(3.0)).tolist() == [0.0, 2.0, 4.0]
+    reason = f"{theirs[0]} belongs to another user; XDG_CACHE_HOME and TMPDIR name other places"
+    assert capsys.readouterr().err == f"trainer.compile: doubling goes uncompiled: {reason}\n"
+    assert not can_compile()
+    assert reason in capsys.readouterr().err
+
+
+@needs_compiler
+def test_a_file_that_is_somebody_elses_is_made_anew(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    total = torch.zeros(3)
+
+    def add(values: torch.Tensor) -> torch.Tensor:
+        total.add_(values)
+        return total * 2
+
+    Compiled(add, "adding")(torch.arange(3.0))
+    made: list[Path] = []
+    monkeypatch.setattr(compilation, "_is_ours", lambda path: path.suffix != ".pt2" or path in made)
+    (kept,) = (tmp_path / "dqn" / "compiled").glob("*.pt2")
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:-1] + b"x")  # which would not do
+    monkeypatch.setattr(compilation, "_compile", lambda graph, inputs, path: path.write_bytes(whole))
+    Compiled(add, "adding")(torch.arange(3.0))
+    assert capsys.readouterr().err.count("compiling the training step (adding)") == 2
+    assert kept.read_bytes() == whole

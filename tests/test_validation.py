@@ -76,6 +76,7 @@ def test_a_valid_config_becomes_plain_dataclasses() -> None:
         ("exploration__schedule__kind", "liner", "exploration.schedule.kind=liner: did you mean linear?"),
         ("memory__device", "gpu", r"memory.device=gpu: must match pattern '^(auto|cpu|cuda(:\d+)?)$'"),
         ("name", "a/b", "name=a/b: must match pattern '^[A-Za-z0-9_.-]+$'"),
+        ("name", "..", "name=..: must be more than dots, as it names a folder"),
         # unknown keys
         ("trainer__bach_size", 3, "trainer.bach_size=3: no such key; did you mean batch_size?"),
         ("tainer", {"a": 1}, "tainer={a: 1}: no such key; did you mean trainer?"),

@@ -12,7 +12,6 @@ from typing import Annotated, Any
 import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
-from rich.console import Console
 
 from dqn.benchmark import report
 from dqn.benchmark.floor import Floor
@@ -26,7 +25,7 @@ from dqn.compilation import can_compile
 from dqn.errors import UserError, nearest
 from dqn.files import write_json
 from dqn.provenance import provenance
-from dqn.terminal import say
+from dqn.terminal import make_console, say
 
 _NAMES = (*WORKLOADS, GROWTH.name, "memory", "startup", "checkpoint")
 _GROUPS = {"sweep": (STACK_EVERY_STEP.name, STACK.name, CARTPOLE_TORCH.name, GROWTH.name), "all": _NAMES[:-1]}
@@ -84,9 +83,9 @@ def benchmark(names: Sequence[str], options: BenchmarkOptions) -> None:
 
 
 def _print(results: Sequence[Result], growth: Growth | None, record: dict[str, Any]) -> None:
-    console = Console()
+    console = make_console()
     if not console.is_terminal:
-        console = Console(width=_PAGE_WIDTH)
+        console = make_console(width=_PAGE_WIDTH)
     tables = [make(results) for make in (report.speed_table, report.variants_table, report.sections_table) if results]
     floors = {result.workload.name: result.floor for result in results}
     lines = [problem for result in results for problem in result.problems]

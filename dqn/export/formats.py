@@ -23,7 +23,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dqn.errors import UserError, first_line
-from dqn.export.keras_model import import_keras, keras_model
+from dqn.export.keras_model import check_layers, import_keras, keras_model
+from dqn.export.pt2 import read_program
 
 # Raw observations (N, *observation_shape) -> Q-values (N, num_actions) float32.
 Policy = Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]
@@ -95,12 +96,12 @@ WRITERS: dict[str, Callable[[nn.Module, Tensor, Path], None]] = {
 # --- playing ----------------------------------------------------------------------------------------------
 
 
-def module_policy(module: nn.Module) -> Policy:
+def module_policy(module: Callable[[Tensor], Tensor]) -> Policy:
     """A PyTorch module on the CPU as a policy."""
 
     def q_values(observations: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         with torch.no_grad():
-            q: Tensor = module(torch.tensor(observations))
+            q = module(torch.tensor(observations))
         return q.numpy()
 
     return q_values
@@ -130,11 +131,17 @@ def _read_onnx(path: Path) -> Policy:
 
 
 def _read_pt2(path: Path) -> Policy:
+    return module_policy(read_program(path))
+
+
+def _read_own_pt2(path: Path) -> Policy:
+    """As PyTorch itself reads it: only of a file that was written just now, as it runs what a file says."""
     with _quiet():
         return module_policy(torch.export.load(path).module())
 
 
 def _read_h5(path: Path) -> Policy:
+    check_layers(path)
     keras = import_keras()
     with _quiet(), keras.device("cpu"):
         model = keras.models.load_model(str(path), compile=False)
@@ -151,30 +158,41 @@ _READERS: dict[str, Callable[[Path], Policy]] = {".onnx": _read_onnx, ".pt2": _r
 
 
 def read_policy(path: Path) -> Policy:
-    """Open one exported file, by its suffix: .onnx, .pt2 or .h5.
+    """Open one exported file, by its suffix: .onnx, .pt2 or .h5. Nothing in it is run that is not a layer's arithmetic.
 
     Returns:
         A function of raw observations (N, *observation_shape), of the dtype that policy.json names, to
-        Q-values (N, num_actions) float32. It runs on the CPU.
+        Q-values (N, num_actions) float32. It runs on the CPU, and raises a UserError where it does not fit them.
 
     Raises:
-        UserError: there is no such file, it is not one of these formats, or it is damaged.
+        UserError: there is no such file, it is not one of these formats, it is damaged, or it holds anything but a
+            network.
     """
     if path.suffix not in _READERS:
         raise _unusable(path, f"only {', '.join(_READERS)} files can be played")
     if not path.is_file():
         raise _unusable(path, "no such file")
     try:
-        return _READERS[path.suffix](path)
+        policy = _READERS[path.suffix](path)
     except ImportError as error:
         raise _unusable(path, f'needs {error.name}: pip install -e ".[keras]"') from error
     except Exception as error:  # each library has its own for a damaged file
         raise _unusable(path, f"not a readable {path.suffix} file: {first_line(error)}") from error
 
+    def q_values(observations: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        try:
+            return policy(observations)
+        except Exception as error:  # likewise, for what does not fit together
+            raise _unusable(path, f"does not fit observations {observations.shape}: {first_line(error)}") from error
+
+    return q_values
+
 
 def open_written(path: Path, network: nn.Module) -> Policy:
-    """Open any exported file, also the weights alone: those are played by a copy of `network`."""
-    return _read_safetensors(path, network) if path.suffix == ".safetensors" else read_policy(path)
+    """Open a file that was written just now, also the weights alone: those are played by a copy of `network`."""
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path, network)
+    return _read_own_pt2(path) if path.suffix == ".pt2" else read_policy(path)
 
 
 def load_policy(folder: Path) -> Policy:
@@ -185,14 +203,15 @@ def load_policy(folder: Path) -> Policy:
             describes.
     """
     try:
-        files: dict[str, dict[str, Any]] = json.loads((folder / "policy.json").read_text())["files"]
-    except (OSError, ValueError, KeyError) as error:
+        files = json.loads((folder / "policy.json").read_text())["files"]
+        digests = {name: file["sha256"] for name, file in files.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _unusable(folder, "holds no exported policy") from error
-    names = [f"policy{suffix}" for suffix in _READERS if f"policy{suffix}" in files]
+    names = [f"policy{suffix}" for suffix in _READERS if f"policy{suffix}" in digests]
     if not names:
         raise _unusable(folder, f"holds none of {', '.join(_READERS)}, only those can be played")
     path = folder / names[0]
-    if not path.is_file() or sha256(path) != files[path.name]["sha256"]:
+    if not path.is_file() or sha256(path) != digests[path.name]:
         raise _unusable(path, "missing, or not the file that policy.json describes; export it again")
     return read_policy(path)
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -18,6 +21,13 @@ _ACTIVATIONS: dict[type[nn.Module], str] = {
     nn.SiLU: "silu",
     nn.Sigmoid: "sigmoid",
 }
+# What a file of `keras_model` names; Keras would import others by the names of their modules, or run their bytecode.
+_SAVED = frozenset(
+    {
+        "Functional", "InputLayer", "Rescaling", "CategoryEncoding", "Permute", "Flatten", "Activation", "Dense",
+        "Conv2D", "GlorotUniform", "Zeros", "DTypePolicy", "__keras_tensor__",
+    }
+)  # fmt: skip
 
 
 def has_keras() -> bool:
@@ -35,6 +45,30 @@ def import_keras() -> Any:
     import keras
 
     return keras
+
+
+def check_layers(path: Path) -> None:
+    """Raise a ValueError unless a .h5 file is made of the layers that `keras_model` uses.
+
+    Keras's own safe mode does not do: it knows no .h5 files before Keras 3.11.3.
+    """
+    import h5py
+
+    with h5py.File(path) as file:
+        config = json.loads(file.attrs["model_config"])
+    for described in _objects(config):
+        module, name = described.get("module"), described["class_name"]
+        known = name in _SAVED and (module is None or str(module).partition(".")[0] == "keras")
+        if not known or described.get("registered_name"):
+            raise ValueError(f"it has the object {name}, which no network of this project has")
+
+
+def _objects(node: Any) -> Iterator[dict[str, Any]]:
+    """Every object that Keras would make of a config, in whatever it is nested."""
+    if isinstance(node, dict) and "class_name" in node:
+        yield node
+    for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from _objects(inner)
 
 
 def keras_model(network: nn.Module, observation_shape: tuple[int, ...], observation_dtype: str) -> Any:

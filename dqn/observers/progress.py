@@ -10,13 +10,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, TextIO
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar as Bar
 from rich.table import Table
 from rich.text import Text
 
 from dqn.events import End, Episode, Evaluation, Event, Learning
+from dqn.terminal import make_console, one_line
 
 _REDRAW_SECONDS = 0.25  # a redraw takes 2 ms, which is then under 1 % of the time
 _LINE_SECONDS = 10.0
@@ -166,7 +167,7 @@ class ProgressBar:
         if self._is_terminal:
             self._draw()
         else:
-            print(_line(self._title, self._progress, event), file=self._stream, flush=True)
+            print(one_line(_line(self._title, self._progress, event)), file=self._stream, flush=True)
 
     def _draw(self) -> None:
         picture = _picture(self._title, self._progress)
@@ -175,7 +176,7 @@ class ProgressBar:
             return
         # From here on, whatever is printed to the terminal comes above the bar instead of through it.
         redirect_stdout = sys.stdout.isatty()
-        console = Console(file=self._stream)
+        console = make_console(file=self._stream)
         self._live = Live(picture, console=console, auto_refresh=False, redirect_stdout=redirect_stdout)
         self._live.start(refresh=True)
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dqn.observers.progress import duration
+from dqn.terminal import make_console, printable
 
 _STYLES = {"completed": "bold green", "converged": "bold green", "diverged": "bold red"}
 
@@ -26,7 +27,7 @@ def print_result_table(summary: Mapping[str, Any], folder: Path, console: Consol
         folder: the run's folder.
         console: where to; standard output if None.
     """
-    console = console or Console()
+    console = console or make_console()
     table = Table.grid(padding=(0, 3))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -43,16 +44,16 @@ def print_result_table(summary: Mapping[str, Any], folder: Path, console: Consol
 def _rows(summary: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, Text | str]]:
     status = Text(summary["status"], style=_STYLES.get(summary["status"], "bold yellow"))
     if summary["reason"]:
-        status.append(f": {summary['reason']}", style="default not bold")
+        status.append(printable(f": {summary['reason']}"), style="default not bold")
     yield "status", status
-    yield "run", f"{summary['name']}, seed {summary['seed']}"
+    yield "run", Text(printable(f"{summary['name']}, seed {summary['seed']}"))
     yield "training", _training(summary)
     yield from _final_evaluation(summary["final_evaluation"])
     if summary["best_evaluation"] is not None:
         best = summary["best_evaluation"]
         yield "best evaluation", f"{best['mean_return']:.1f} at step {best['step']:,}"
-    yield "folder", Text(shown(folder))
-    yield "", Text(_contents(folder))
+    yield "folder", Text(printable(shown(folder)))
+    yield "", Text(printable(_contents(folder)))
     export = summary["export"]
     for name, reason in export["skipped"].items() if export is not None else ():
         yield "not exported", Text(f"{name}: {reason}")

@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping
 from statistics import fmean
 from typing import Any, TextIO
 
-from rich.console import Console
 from rich.status import Status
+from rich.text import Text
 
 from dqn.config import TrainerConfig
 from dqn.events import End, Evaluation, Event
 from dqn.observers.progress import duration
+from dqn.terminal import make_console, one_line
 
 _REDRAW_SECONDS = 0.25
 _LINE_SECONDS = 10.0
@@ -54,7 +55,7 @@ class StackProgress:
         self._period_seconds = _LINE_SECONDS
         if draws and self._stream.isatty():
             self._period_seconds = _REDRAW_SECONDS
-            self._status = Status(title, console=Console(file=self._stream), refresh_per_second=4)
+            self._status = Status(Text(title), console=make_console(file=self._stream), refresh_per_second=4)
 
     def __enter__(self) -> StackProgress:
         if self._status is not None:
@@ -64,7 +65,7 @@ class StackProgress:
     def __exit__(self, *_: object) -> None:
         if self._status is not None:
             self._status.stop()
-        print(self.line(), file=self._stream, flush=True)
+        print(one_line(self.line()), file=self._stream, flush=True)
 
     def on_event(self, event: Event) -> None:
         """Takes an event of one of the members."""
@@ -79,9 +80,9 @@ class StackProgress:
         if self._clock() - self._shown >= self._period_seconds:
             self._shown = self._clock()
             if self._status is not None:
-                self._status.update(self.line())
+                self._status.update(Text(self.line()))
             else:
-                print(self.line(), file=self._stream, flush=True)
+                print(one_line(self.line()), file=self._stream, flush=True)
 
     def on_run_end(self, member: int, summary: Mapping[str, Any]) -> None:
         """Nothing: its End has been counted."""

@@ -9,7 +9,6 @@ import math
 import netrc
 import os
 import shlex
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ from dqn.observers.result_table import shown
 from dqn.observers.scalars import Record, ScalarRecords
 from dqn.observers.wandb_service import WandbService
 from dqn.run_folder import RunFolder
+from dqn.terminal import say
 
 _INIT_TIMEOUT_SECONDS = 30.0
 _FINISH_TIMEOUT_SECONDS = 300.0
@@ -273,4 +273,4 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _say(text: str) -> None:
-    print(f"W&B: {text}", file=sys.stderr)
+    say(f"W&B: {text}")

@@ -14,6 +14,7 @@ from dqn.report.plots import Metric, draw, make_panels
 from dqn.report.runs import find_runs
 from dqn.report.settings import Settings, all_keys, differing_keys, flatten, group_runs
 from dqn.report.terminal import scores_table, settings_tables, status_notes
+from dqn.terminal import make_console
 
 
 @dataclass(config=ConfigDict(extra="forbid"), frozen=True)
@@ -48,7 +49,7 @@ def compare(options: CompareOptions, console: Console | None = None) -> None:
     Raises:
         UserError: options that do not go together, unknown presets, folders that are no runs, damaged files.
     """
-    console = console or Console()
+    console = console or make_console()
     if bool(options.runs) == bool(options.experiments):
         problem = "give either runs or experiments" if options.runs else "runs is missing"
         example = 'e.g. runs="[runs/cartpole/*, runs/cartpole_blog/*]" or experiments="[cartpole, breakout]"'

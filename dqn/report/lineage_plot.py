@@ -13,6 +13,7 @@ from dqn.report.plots import MUTED, STYLE, label_steps, save_figure
 from dqn.report.sweep_plots import ValueScale
 from dqn.report.sweep_runs import Job
 from dqn.sweep.lineage import Birth
+from dqn.terminal import one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -115,4 +116,4 @@ def _draw_trait(ax: Axes, trait: str, lives: Mapping[int, _Life], shades: Normal
     ticks = scale.ticks()
     ax.set_yticks([position for position, _ in ticks], [text for _, text in ticks], fontsize=8)
     ax.yaxis.set_minor_locator(NullLocator())
-    ax.set_title(trait, loc="left", fontsize=9.5, fontweight="bold")
+    ax.set_title(one_line(trait), loc="left", fontsize=9.5, fontweight="bold")

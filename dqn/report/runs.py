@@ -14,6 +14,7 @@ import numpy.typing as npt
 from yaml import YAMLError
 
 from dqn.errors import UserError
+from dqn.terminal import one_line
 
 _RETURN_FIELDS = {"evaluation": "mean_return", "episode": "episode_return"}
 
@@ -40,7 +41,7 @@ class Run:
     @property
     def name(self) -> str:
         """The experiment's name."""
-        return str(self.config.get("name", self.folder.parent.name))
+        return one_line(str(self.config.get("name", self.folder.parent.name)))
 
     @property
     def seed(self) -> object:
@@ -50,7 +51,7 @@ class Run:
     @property
     def status(self) -> str:
         """How the run ended (completed, converged, interrupted, diverged, pruned), or `running`."""
-        return str((self.summary or {}).get("status", "running"))
+        return one_line(str((self.summary or {}).get("status", "running")))
 
     @property
     def final_evaluation(self) -> dict[str, Any] | None:
@@ -71,7 +72,7 @@ class Run:
         if "map" in env:
             rows = str(env["map"]).split()
             return f"Grid world, {len(rows)} x {len(rows[0]) if rows else 0}", f"gridworld {rows}"
-        title = str(env.get("id") or env.get("game") or env.get("kind", "environment"))
+        title = one_line(str(env.get("id") or env.get("game") or env.get("kind", "environment")))
         return title.replace("_", " ").capitalize() if "game" in env else title, title
 
     @property

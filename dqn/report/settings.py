@@ -8,6 +8,7 @@ from itertools import accumulate
 from typing import Any
 
 from dqn.report.runs import Run
+from dqn.terminal import one_line
 from dqn.validation import yaml_text
 
 Settings = dict[str, Any]
@@ -113,10 +114,10 @@ def _label_part(settings: Settings, key: str, keys: Sequence[str]) -> str:
     """`double_dqn` for algorithm.kind, `rate=1` for target.rate, with the whole key where it is ambiguous."""
     name = key.rpartition(".")[2]
     if _is_name(key):
-        return str(settings[key])
+        return one_line(str(settings[key]))
     if sum(other.rpartition(".")[2] == name for other in keys) > 1:
         name = key
-    return f"{name}={yaml_text(settings[key])}"
+    return one_line(f"{name}={yaml_text(settings[key])}")
 
 
 def _is_name(key: str) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dqn.report.plots import COLOURS, MUTED, STYLE, save_figure
+from dqn.terminal import one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,7 +106,7 @@ def _draw_objective(ax: Axes, study: Study, objective: int) -> None:
 
 def _objective_name(study: Study, objective: int) -> str:
     if study.metric_names:
-        return study.metric_names[objective].replace("_", " ")
+        return one_line(study.metric_names[objective]).replace("_", " ")
     return "objective" if len(study.directions) == 1 else f"objective {objective + 1}"
 
 
@@ -119,7 +120,7 @@ def _draw_importance(study: Study, output: Path) -> str:
     with rc_context(STYLE | {"axes.grid.axis": "x"}):
         figure = Figure(figsize=(7.5, 0.38 * len(shares) + 1.3), layout="constrained")
         ax = figure.subplots()
-        bars = ax.barh(list(shares), list(shares.values()), color=COLOURS[0], height=0.62)
+        bars = ax.barh([one_line(name) for name in shares], list(shares.values()), color=COLOURS[0], height=0.62)
         ax.bar_label(bars, [f"{100 * share:.0f} %" for share in shares.values()], padding=3, fontsize=8.5, color=MUTED)
         ax.set_xlabel("importance (PED-ANOVA); that of all parameters is 1")
         ax.margins(x=0.1)

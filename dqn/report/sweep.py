@@ -32,6 +32,7 @@ from dqn.report.sweep_runs import (
 )
 from dqn.report.terminal import MOST_SETTINGS, failure_notes, sweep_counts, sweep_tables
 from dqn.sweep.lineage import LINEAGE, read_lineage
+from dqn.terminal import make_console, one_line
 
 # What `experiment=best` leaves to the command line, as every preset does.
 _NOT_IN_PRESETS = ("seed", "resume", "logger")
@@ -55,7 +56,7 @@ def report_sweep(folder: Path, console: Console | None = None) -> int:
     Raises:
         UserError: there is no sweep in this folder, or a file of it is damaged.
     """
-    console = console or Console()
+    console = console or make_console()
     jobs = read_jobs(folder)
     settings = group_by_setting(jobs)
     ranking = ranked(settings)
@@ -169,7 +170,7 @@ def _write_best(folder: Path, ranking: Sequence[Setting]) -> Iterator[str]:
     from dqn.run_folder import primary_config
 
     best = ranking[0]
-    config, place = best.runs[0].config, folder.absolute()
+    config, place = best.runs[0].config, one_line(str(folder.absolute()))
     told = _told_of_best(best, len(ranking))
     fresh = ",".join(str(seed) for seed in _fresh_seeds(best))
     header = (

@@ -16,6 +16,7 @@ from dqn.errors import UserError
 from dqn.report.runs import Run, is_run, read_run
 from dqn.report.settings import differing_keys
 from dqn.report.statistics import mean_interval
+from dqn.terminal import one_line
 from dqn.validation import validate, yaml_text
 
 _AS_PLANNED = ("completed", "converged")
@@ -195,12 +196,13 @@ def _job(folder: Path, record: JobRecord) -> Job:
         traits = run.summary["traits"]
         overrides |= {key: yaml_text(value) for key, value in traits.items()}
         run = replace(run, config=with_values(run.config, traits))
-    return Job(record.number, overrides, record.folder, path, record.error, run)
+    error = None if record.error is None else one_line(record.error)
+    return Job(record.number, overrides, one_line(record.folder), path, error, run)
 
 
 def _key_and_value(override: str) -> tuple[str, str]:
     """A word of Hydra's command line without the plus signs that say whether its key is new."""
-    key, _, value = override.partition("=")
+    key, _, value = one_line(override).partition("=")
     return key.lstrip("+"), value
 
 

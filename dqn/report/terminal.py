@@ -16,6 +16,7 @@ from dqn.report.runs import Run
 from dqn.report.settings import Group, Settings, all_keys, differing_keys
 from dqn.report.statistics import interquartile_mean, mean_interval
 from dqn.report.sweep_runs import Job, Setting
+from dqn.terminal import printable
 from dqn.validation import yaml_text
 
 _ABSENT = "-"
@@ -177,7 +178,7 @@ def _section(key: str) -> str:
 
 
 def _cell(settings: Settings, key: str) -> str:
-    return yaml_text(settings[key]).rstrip() if key in settings else _ABSENT
+    return printable(yaml_text(settings[key]).rstrip()) if key in settings else _ABSENT
 
 
 def _value(cell: str) -> Text:

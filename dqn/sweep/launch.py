@@ -31,6 +31,7 @@ from dqn.sweep.jobs import Job, Manifest, back_to_common_checkpoint, by_populati
 from dqn.sweep.progress import SweepProgress
 from dqn.terminal import say
 from dqn.trainer import Judge
+from dqn.trusted import check_run, modules_of
 from dqn.validation import validate
 
 _LEAST_SHARE = 4  # members in one of the processes that share a group; fewer take hardly less time
@@ -328,7 +329,10 @@ def _train_together(group: Group) -> Summaries:
         paths = [job.folder for job in jobs]
         hooks = watcher, None if judge is None else judged, None if breeder is None else bred
         if jobs[0].checkpoint_step > 0:
-            summaries = run.resume([RunFolder(path).read_config() for path in paths], paths, *hooks)
+            values = [RunFolder(path).read_config() for path in paths]
+            for one, job in zip(values, jobs, strict=True):  # the folders may have been anywhere since
+                check_run(one, modules_of(job.values))
+            summaries = run.resume(values, paths, *hooks)
         else:
             for path in paths:
                 shutil.rmtree(path, ignore_errors=True)  # begun, but with nothing to go on from

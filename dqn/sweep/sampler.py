@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import pickle
 import warnings
 from typing import Any
 
@@ -12,6 +14,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from dqn.errors import UserError
 from dqn.sweep.config import (
     CMAESConfig,
     GridConfig,
@@ -53,6 +56,37 @@ class Grid(samplers.BaseSampler):
         return self._points[trial.number][param_name]
 
 
+class CMAES(samplers.CmaEsSampler):
+    """Optuna's, whose state is a pickle in the study: a study may be somebody else's, so nothing else is unpickled."""
+
+    def _restore_optimizer(self, completed_trials: list[FrozenTrial]) -> Any:
+        for trial in reversed(completed_trials):
+            parts = {key: text for key, text in trial.system_attrs.items() if key.startswith(self._attr_key_optimizer)}
+            if parts:
+                state = bytes.fromhex(self._concat_optimizer_attrs(parts))
+                return _StateOfCMAES(io.BytesIO(state)).load()
+        return None
+
+
+class _StateOfCMAES(pickle.Unpickler):
+    """Knows the classes of the state alone (https://docs.python.org/3/library/pickle.html#restricting-globals)."""
+
+    _known = frozenset(
+        {
+            ("cmaes._cma", "CMA"),
+            ("numpy", "ndarray"),
+            ("numpy", "dtype"),
+            *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
+        }
+    )
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self._known:
+            problem = f"the study is not to be trusted: the state of its sampler holds {module}.{name}"
+            raise UserError("", "", problem)
+        return super().find_class(module, name)
+
+
 def make_sampler(config: SamplerConfig, space: Space, trials_before: int) -> samplers.BaseSampler:
     """What proposes a batch of trials.
 
@@ -65,9 +99,7 @@ def make_sampler(config: SamplerConfig, space: Space, trials_before: int) -> sam
     if isinstance(config, GridConfig):
         return Grid(grid_points(space, config.seed))
     if isinstance(config, CMAESConfig):
-        return samplers.CmaEsSampler(
-            n_startup_trials=config.startup_trials, seed=draws, warn_independent_sampling=False
-        )
+        return CMAES(n_startup_trials=config.startup_trials, seed=draws, warn_independent_sampling=False)
     if isinstance(config, QMCConfig):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)

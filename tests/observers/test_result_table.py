@@ -94,3 +94,16 @@ def test_commands_can_be_copied_from_a_narrow_terminal_and_odd_folders(folder):
         "  python scripts/evaluate.py run='\"runs/breakout/lr=1,seed=3 (old)\"' video=true",
         "  python scripts/compare.py runs='[runs/breakout/*]'",
     ]
+
+
+def test_nothing_in_it_is_markup_or_commands_the_terminal(folder, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    nasty = folder.parent / "[/a] \x1b[2J"
+    nasty.parent.mkdir()
+    folder.rename(nasty)
+    print_result_table({**SUMMARY, "name": "[red]b\x1b[2J", "reason": "[/c] \x1b[2J"}, nasty)
+    printed = capsys.readouterr().out
+    assert r"[red]b\x1b[2J, seed 3" in printed
+    assert r"completed: [/c] \x1b[2J" in printed
+    assert r"runs/breakout/[/a] \x1b[2J" in printed
+    assert "\x1b" not in printed

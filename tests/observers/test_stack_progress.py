@@ -67,3 +67,11 @@ def test_a_sweep_counts_what_is_over_and_says_how_long_the_rest_takes(clock):
     )
     progress.add(["diverged"] * 5)
     assert progress.line() == ("sweep: 10 of 10 jobs over, 2 completed, 1 converged, 5 diverged, 1 failed, 1 pruned")
+
+
+def test_a_title_is_no_markup(make_config, clock, evaluation):
+    out = Terminal()
+    with StackProgress("[/a] [red]b", 1, make_config().trainer, True, out, clock) as progress:
+        clock.now += 1
+        progress.on_event(evaluation(100, returns=(1.0,)))
+    assert "[/a] [red]b: step 100" in out.getvalue()
