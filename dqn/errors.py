@@ -10,12 +10,18 @@ class UserError(Exception):
     """Bad input: the key that is at fault, what was given, and what would be right. Exits with status 2."""
 
     def __init__(self, key: str, value: object, expectation: str) -> None:
-        super().__init__(f"{key}={'null' if value is None else value}: {expectation}" if key else expectation)
+        given = f"{shortened(key)}={'null' if value is None else shortened(str(value))}: "
+        super().__init__(f"{given if key else ''}{expectation}")
         self.key, self.value, self.expectation = key, value, expectation
 
 
 class TrainingError(Exception):
     """A run that had to stop (a NaN loss, a full disk): step and cause in one line. Exits with status 1."""
+
+
+def shortened(text: str, longest: int = 200) -> str:
+    """A text for a message, without the end of what is too long to read."""
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

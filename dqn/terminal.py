@@ -6,5 +6,10 @@ import sys
 
 
 def say(line: str) -> None:
-    """One line for the user."""
-    print(line, file=sys.stderr, flush=True)
+    """One line for the user; what would break or colour it is shown as an escape."""
+    print(one_line(line), file=sys.stderr, flush=True)
+
+
+def one_line(text: str) -> str:
+    """A text with the characters that are not to be printed as they stand in source code."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
