@@ -5,12 +5,14 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 import os
+import resource
 import runpy
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,20 +48,46 @@ def environment() -> dict[str, str]:
 
 def run_script(script: str, words: Sequence[str], folder: Path, beside: Path) -> subprocess.CompletedProcess[str]:
     """scripts/<script>.py with these words, in this folder; what it prints stands meanwhile in files `beside`."""
-    files = [beside / "stdout", beside / "stderr"]
-    for file in files:
-        file.write_text("")
-    process = _PREPARED.Process(target=_be_script, args=(script, list(words), folder, files, environment()))
-    process.start()
+    process = start_fork(script, words, folder, beside)
     process.join(timeout=300)
     if process.exitcode is None:
         process.kill()
-        raise TimeoutError(f"{script} {' '.join(words)}: {files[1].read_text()}")
-    return subprocess.CompletedProcess(words, process.exitcode, *[file.read_text() for file in files])
+        raise TimeoutError(f"{script} {' '.join(words)}: {(beside / 'stderr').read_text()}")
+    return finished(process, words, beside)
 
 
-def _be_script(script: str, words: list[str], folder: Path, files: list[Path], environment: dict[str, str]) -> None:
+def start_fork(
+    script: str, words: Sequence[str], folder: Path, beside: Path, memory_bytes: int | None = None
+) -> BaseProcess:
+    """The same, not waited for. With a limit on its memory it also leads a process group, which can be ended whole."""
+    files = [beside / "stdout", beside / "stderr"]
+    for file in files:
+        file.write_text("")
+    arguments = (script, list(words), folder, files, environment(), memory_bytes)
+    process = _PREPARED.Process(target=_be_script, args=arguments)
+    process.start()
+    return process
+
+
+def finished(process: BaseProcess, words: Sequence[str], beside: Path) -> subprocess.CompletedProcess[str]:
+    """What came of a fork that has ended."""
+    assert process.exitcode is not None
+    printed = [(beside / name).read_text(errors="replace") for name in ("stdout", "stderr")]
+    return subprocess.CompletedProcess(words, process.exitcode, *printed)
+
+
+def _be_script(
+    script: str,
+    words: list[str],
+    folder: Path,
+    files: list[Path],
+    environment: dict[str, str],
+    memory_bytes: int | None,
+) -> None:
     """Become what the shell would have started."""
+    if memory_bytes is not None:
+        os.setsid()
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     for descriptor, file in enumerate(files, start=1):
         os.dup2(os.open(file, os.O_WRONLY), descriptor)
     sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", buffering=1, closefd=False)
