@@ -10,6 +10,7 @@ import importlib.util
 import math
 
 import torch
+from torch import nn
 
 from dqn.config import (
     BoltzmannConfig,
@@ -17,6 +18,7 @@ from dqn.config import (
     ConstantConfig,
     GreedyConfig,
     LinearConfig,
+    MLPConfig,
     PiecewiseConfig,
     ScheduleConfig,
 )
@@ -139,18 +141,49 @@ def check_fit(config: Config, spec: EnvironmentSpec, members: int) -> None:
     _check_memory_fits(config, spec, members)
 
 
+def check_network_fits(config: Config, spec: EnvironmentSpec, network: nn.Module, members: int) -> None:
+    """Raise a UserError if this network, or one batch for it, takes more memory at the least than the machine has.
+
+    Args:
+        config: of the members.
+        spec: of their environment.
+        network: of one of them; it may be on PyTorch's meta device, where it takes none itself.
+        members: of the population.
+    """
+    installed = installed_memory()
+    if installed is None or _is_on_gpu(config.trainer.device):
+        return
+    # The network, its gradient and the best so far, in float32.
+    parameters = 3 * members * 4 * sum(parameter.numel() for parameter in network.parameters())
+    if parameters > installed:
+        if isinstance(config.network, MLPConfig):
+            raise UserError("network.hidden_sizes", config.network.hidden_sizes, _too_much(parameters, installed))
+        raise UserError("network", config.network.kind, _too_much(parameters, installed))
+    widths = sum(layer.in_features for layer in network.modules() if isinstance(layer, nn.Linear))
+    observation = math.prod(spec.observation_shape) * _BYTES[spec.frame_dtype]
+    batch = members * config.trainer.batch_size * (2 * observation + 4 * widths)
+    if batch > installed:
+        raise UserError("trainer.batch_size", config.trainer.batch_size, _too_much(batch, installed))
+
+
+def _too_much(needed: float, installed: int) -> str:
+    return f"needs {needed / 1e9:,.1f} GB and more, but this machine has {installed / 1e9:.1f} GB"
+
+
+_BYTES = {"uint8": 1, "float32": 4, "int64": 8}
+
+
 def _check_memory_fits(config: Config, spec: EnvironmentSpec, members: int) -> None:
     steps = config.memory.capacity_steps or config.trainer.total_steps
     if steps is None:
         return
-    item = {"uint8": 1, "float32": 4, "int64": 8}[spec.frame_dtype]
+    item = _BYTES[spec.frame_dtype]
     # Compressed, the images of Atari games take a quarter at most.
     share = 1.0 if config.memory.compression == "none" else 0.25
     needed = members * steps * (math.prod(spec.frame_shape) * item * share + 18)
     installed = installed_memory()
     device = config.trainer.device if config.memory.device == "auto" else config.memory.device
-    on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
-    on_gpu = on_gpu and config.memory.compression == "none"
+    on_gpu = _is_on_gpu(device) and config.memory.compression == "none"
     if installed is not None and needed > installed and not on_gpu:
         whose = "" if members == 1 else f" for {members} members of one population (hydra.launcher.max_members)"
         raise UserError(
@@ -159,6 +192,10 @@ def _check_memory_fits(config: Config, spec: EnvironmentSpec, members: int) -> N
             f"needs {needed / 1e9:.1f} GB{whose}, but this machine has {installed / 1e9:.1f} GB; "
             f"at most {_rounded_down(steps * installed / needed):,} would fit",
         )
+
+
+def _is_on_gpu(device: str) -> bool:
+    return device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
 
 
 def _rounded_down(number: float) -> int:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from dqn.command_line import check_flags, check_output_subdir, check_ranges, split
 from dqn.errors import TrainingError, UserError
 from dqn.faults import memory_errors_explained
 from dqn.terminal import say
@@ -36,10 +38,9 @@ def run_command(command: Callable[[], int | None]) -> None:
 def train_command() -> int:
     """Train what Hydra composes from the command line; returns the exit status."""
     import hydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
+    from dqn import new_folders
     from dqn.compose import CONF, explain, register_resolvers, with_free_keys
     from dqn.sweep import outcome
     from dqn.trusted import only_trusted_configs
@@ -47,16 +48,23 @@ def train_command() -> int:
     # Errors come to us as they are; Hydra would print them and exit.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     register_resolvers()
-    sys.argv = _with_flag_first(with_free_keys(_with_absolute_config_path(sys.argv)))
+    program, *words = with_free_keys(_with_absolute_config_path(sys.argv))
+    flags, overrides = split(words)
+    sys.argv = [program, *flags, *overrides]
     _refuse_pickles(sys.argv)
+    check_flags(sys.argv[1:])
+    check_output_subdir(overrides)
+    check_ranges(overrides)
     statuses = [0]
     errors: list[Exception] = []
 
     def job(config: Any) -> float | None:
         try:
             summary = _train_composed(config)
-        except (UserError, TrainingError) as error:
-            errors.append(error)
+        except Exception as error:
+            if (explained := explain(error, overrides)) is None:
+                raise
+            errors.append(explained)
             raise SystemExit from error  # past Hydra, which would print a trace
         statuses.append({"interrupted": _INTERRUPTED, "diverged": _FAILED}.get(summary["status"], 0))
         if summary["status"] == "interrupted":
@@ -68,23 +76,23 @@ def train_command() -> int:
         with only_trusted_configs(sys.argv[1:]):
             hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
     except SystemExit:
-        if errors:
-            raise errors[0] from None
-        raise
-    except UserError:
-        outcome.take_back()
-        raise
-    except (HydraException, OmegaConfBaseException) as error:
-        outcome.take_back()
-        overrides = [word for word in sys.argv[1:] if not word.startswith("-")]
-        raise explain(error, overrides) from error
-    except YAMLError as error:
-        outcome.take_back()
-        raise UserError("", "", f"a config file is no YAML: {' '.join(str(error).split())}") from error
+        if not errors:
+            raise
+        new_folders.take_back()
+        raise errors[0] from None
     except KeyboardInterrupt:
-        if outcome.folder is not None:
+        new_folders.take_back()
+        if outcome.folder is not None and outcome.folder.exists():
             say(f"to go on with the sweep, the same command with sweep.resume={outcome.folder}")
         raise
+    except YAMLError as error:
+        new_folders.take_back()
+        raise UserError("", "", f"a config file is no YAML: {' '.join(str(error).split())}") from error
+    except Exception as error:
+        if (explained := explain(error, overrides)) is None:
+            raise
+        new_folders.take_back()
+        raise explained from error
     if outcome.folder is not None:
         statuses.append(_finish_sweep(outcome.folder))
     return max(statuses)
@@ -100,6 +108,7 @@ def _finish_sweep(folder: Path) -> int:
 def _train_composed(config: Any) -> dict[str, Any]:
     """One job of Hydra's: a new run, or one to resume."""
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
     from dqn.changes import changed
     from dqn.compose import resolve
@@ -123,7 +132,8 @@ def _train_composed(config: Any) -> dict[str, Any]:
                 going_on = changed(read_run_config(folder, "resume"), values, overrides, folder)
                 (summary,) = run.resume([going_on], [path])
     except (UserError, TrainingError):
-        _remove_if_empty(path)
+        if hydra_config.mode == RunMode.MULTIRUN:
+            _remove_if_empty(path)
         raise
     print_result_table(summary, path)
     return summary
@@ -134,7 +144,7 @@ def _check_is_no_sweep(config: Any, hydra_config: Any) -> None:
     from hydra.types import RunMode
     from omegaconf import OmegaConf
 
-    sweeper = hydra_config.runtime.choices["hydra/sweeper"]
+    sweeper = hydra_config.runtime.choices.get("hydra/sweeper") or "basic"
     is_alone = hydra_config.mode == RunMode.RUN
     resumed = OmegaConf.select(config, "sweep.resume")
     if resumed is not None and (is_alone or sweeper == "basic"):  # a search goes on by itself, whoever trains its jobs
@@ -145,19 +155,9 @@ def _check_is_no_sweep(config: Any, hydra_config: Any) -> None:
 
 
 def _remove_if_empty(path: Path) -> None:
-    """Take back the folder that Hydra made, and where it is one of ours the empty ones around it."""
-    ours = path.is_relative_to(Path("runs").absolute())
-    for folder in (path, *path.parents[:2]) if ours else (path,):
-        try:
-            folder.rmdir()
-        except OSError:
-            return
-
-
-def _with_flag_first(argv: list[str]) -> list[str]:
-    """-m before the overrides; Hydra would not take one that stands between them."""
-    program, *words = argv
-    return [program, *sorted(words, key=lambda word: word not in ("-m", "--multirun"))]
+    """Take back the folder that Hydra made for one job of several."""
+    with suppress(OSError):
+        path.rmdir()
 
 
 def _refuse_pickles(argv: list[str]) -> None:

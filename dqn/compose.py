@@ -16,8 +16,9 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from dqn.complaints import in_hydras_words, is_of_hydra, unreadable
 from dqn.composer import Composer
-from dqn.errors import UserError, nearest
+from dqn.errors import TrainingError, UserError, nearest, shortened
 from dqn.trusted import check_run, only_trusted_configs
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -40,7 +41,7 @@ def compose_config(overrides: Sequence[str]) -> dict[str, Any]:
         with only_trusted_configs(overrides):
             return resolve(_composer()(with_free_keys(overrides)), overrides)
     except (HydraException, OmegaConfBaseException) as error:
-        raise explain(error, overrides) from error
+        raise explain_composition(error, overrides) from error
 
 
 def resolve(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def resolve(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
         key = str(error.full_key)
         raise UserError(key, "???", f"must be given, e.g. {key}={_EXAMPLES.get(key, '...')}") from error
     except OmegaConfBaseException as error:
-        raise UserError(str(error.full_key or ""), "", str(error).splitlines()[0]) from error
+        raise in_hydras_words(error, overrides, _groups()) from error
     assert isinstance(container, dict)
     values = {str(key): value for key, value in container.items() if key != "sweep"}  # the sweeper's, not a run's
     from dqn.config import Config  # here: the schema takes 0.1 s to build, and --help needs none
@@ -123,40 +124,54 @@ def with_values(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[st
 
 def with_free_keys(words: Sequence[str]) -> list[str]:
     """The words of a command line; keys of groups that may hold any key get the ++ that Hydra wants for new ones."""
-    return [f"++{word}" if word.startswith(("env.kwargs.", "evaluation.env.")) else word for word in words]
+    free = ("env.kwargs.", "env.kwargs=", "evaluation.env.", "evaluation.env=")
+    return [f"++{word}" if word.startswith(free) and not word.endswith("={}") else word for word in words]
 
 
-def explain(error: Exception, overrides: Sequence[str]) -> UserError:
+def explain(error: Exception, overrides: Sequence[str]) -> UserError | TrainingError | None:
+    """What to tell the user in one line about an error while these overrides were composed, or run; None of a bug."""
+    if isinstance(error, UserError | TrainingError):
+        return error
+    return explain_composition(error, overrides) if is_of_hydra(error) else None
+
+
+def explain_composition(error: Exception, overrides: Sequence[str]) -> UserError:
     """Hydra's complaint about overrides in one line, with the nearest valid name."""
+    nameless = next((word for word in overrides if not word.lstrip("+~") or word.lstrip("+~")[0] in "=@"), None)
+    if nameless is not None:
+        return unreadable(nameless)
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         group = group.removeprefix("/")
         return UserError(group, option, f"no such option; {nearest(option, error.options)}")
     if isinstance(error, OverrideParseException):
-        return UserError("", "", f"cannot read the override {error.override!r}; overrides look like key=value")
+        return unreadable(str(error.override))
     ambiguous = re.search(r"Ambiguous value for argument '([^=']+)=([^']*)'", str(error))
     if ambiguous:
         key, value = ambiguous.groups()
-        return UserError(key, value, f"several values are for a sweep, which needs -m; a list is written [{value}]")
+        advice = f"several values are for a sweep, which needs -m; a list is written [{shortened(value, 60)}]"
+        return UserError(key, value, advice)
     match = re.search(r"Could not override '([^']+)'", str(error))
     if isinstance(error, ConfigCompositionException) and match:
-        return _unknown_key(match.group(1).partition("@")[0], overrides)
-    return UserError("", "", " ".join(str(error).split()))
+        key, within = match.group(1).partition("@")[0], str(getattr(error.__cause__, "full_key", None) or "")
+        return _unknown_key(within if within.startswith(f"{key}.") else key, overrides)  # key={within:...}
+    return in_hydras_words(error, overrides, _groups())
 
 
 def _unknown_key(key: str, overrides: Sequence[str]) -> UserError:
     value = {o.lstrip("+~").partition("=")[0]: o.partition("=")[2] for o in overrides}.get(key, "")
     if key == WANDB_SWEEPS:
         return UserError(key, value, f"is no group; a sweep by W&B is begun with: wandb sweep conf/{key}/cartpole.yaml")
-    groups = {str(path.relative_to(CONF)): path for path in CONF.rglob("*") if path.is_dir()}
-    del groups[WANDB_SWEEPS]
+    groups = _groups()
     if key in groups:
         problem = "the config that a run or a sweep has left has no groups to choose from; change single values"
         return UserError(key, value, f"{problem}, as in trainer.batch_size=64")
     if "/" in key:
         return UserError(key, value, f"no such group; {nearest(key, groups)}")
     # Group choices keep their meaning without the faulty values; they decide which keys there are.
-    choices = [o for o in overrides if o.partition("=")[0] in groups and not set(o) & set(",(")]  # (no sweeps)
+    choices = [
+        o for o in overrides if o.partition("=")[0] in groups and not set(o) & set(",({")
+    ]  # no sweeps, no values
     of_hydra = key.startswith("hydra.")
     composed = OmegaConf.to_container(_compose(choices, of_hydra))
     keys = [k for k in _leaves(composed, "") if k.startswith("hydra.") == of_hydra]
@@ -171,6 +186,13 @@ def _unknown_key(key: str, overrides: Sequence[str]) -> UserError:
         return UserError(key, value, f"no such key in this {parent}; there is one with {options}")
     siblings = [k for k in keys if k.startswith(f"{parent}.")]
     return UserError(key, value, f"no such key; {nearest(key, siblings or keys)}")
+
+
+def _groups() -> dict[str, Path]:
+    """The folder of each group of options."""
+    groups = {str(path.relative_to(CONF)): path for path in CONF.rglob("*") if path.is_dir()}
+    del groups[WANDB_SWEEPS]
+    return groups
 
 
 def _leaves(node: Any, path: str) -> Iterator[str]:

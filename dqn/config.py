@@ -22,8 +22,10 @@ class Trait:
 TRAIT = Trait()
 _STRICT = ConfigDict(extra="forbid")
 
-Positive = Annotated[int, Field(ge=1)]
-NonNegative = Annotated[int, Field(ge=0)]
+LARGEST = 10**15  # more than any run has of anything, and sums of such still fit into 64 bits
+Positive = Annotated[int, Field(ge=1, le=LARGEST)]
+NonNegative = Annotated[int, Field(ge=0, le=LARGEST)]
+Seed = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -343,7 +345,7 @@ class TrainerConfig:
     total_steps: Positive | None
     total_episodes: Positive | None
     learn_every_steps: Positive | None
-    updates_per_learn: Positive
+    updates_per_learn: Annotated[int, Field(ge=1, le=10_000)]  # between them nothing hears a Ctrl-C
     batch_size: Positive
     terminal_reward: Annotated[Finite | None, TRAIT]
     truncation_is_terminal: bool
@@ -435,7 +437,7 @@ class Config:
     name: Annotated[
         str, Field(pattern=r"^[A-Za-z0-9_.-]+$"), functional_validators.AfterValidator(_check_names_a_folder)
     ]
-    seed: Annotated[NonNegative, TRAIT]
+    seed: Annotated[Seed, TRAIT]
     resume: str | None
     env: EnvConfig
     network: NetworkConfig

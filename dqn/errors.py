@@ -10,7 +10,8 @@ class UserError(Exception):
     """Bad input: the key that is at fault, what was given, and what would be right. Exits with status 2."""
 
     def __init__(self, key: str, value: object, expectation: str) -> None:
-        super().__init__(f"{key}={'null' if value is None else value}: {expectation}" if key else expectation)
+        given = f"{shortened(key)}={'null' if value is None else shortened(str(value))}: "
+        super().__init__(f"{given if key else ''}{expectation}")
         self.key, self.value, self.expectation = key, value, expectation
 
 
@@ -21,6 +22,11 @@ class TrainingError(Exception):
 def first_line(error: BaseException) -> str:
     """What an error says, short enough for one line on the terminal."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def shortened(text: str, longest: int = 200) -> str:
+    """A text for a message, without the end of what is too long to read."""
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -20,7 +20,7 @@ from dqn.agent import Plan
 from dqn.algorithms.double_dqn import DoubleDQN
 from dqn.algorithms.dqn import DQN
 from dqn.algorithms.losses import Huber, SquaredError, TDLoss
-from dqn.checks import check_config, check_fit
+from dqn.checks import check_config, check_fit, check_network_fits
 from dqn.compilation import can_compile, wants_compilation
 from dqn.config import (
     AdamConfig,
@@ -108,6 +108,7 @@ def build_trainer(
     spec = environment.spec
     check_fit(first, spec, len(configs))
     _check_evaluation_environment(first, spec)
+    _check_network(first, spec, len(configs))
 
     template, traits = make_network(first, spec), make_traits(configs)
     learner = Learner(
@@ -182,7 +183,7 @@ def check_buildable(configs: Sequence[Config]) -> None:
     try:
         check_fit(first, environment.spec, len(configs))
         _check_evaluation_environment(first, environment.spec)
-        make_network(first, environment.spec)
+        _check_network(first, environment.spec, len(configs))
     finally:
         environment.close()
 
@@ -309,6 +310,13 @@ def make_network(config: Config, spec: EnvironmentSpec) -> nn.Module:
         return q_network.tabular(spec)
     except ValueError as error:
         raise UserError("network", network.kind, f"{error}; network=mlp reads them") from error
+
+
+def _check_network(config: Config, spec: EnvironmentSpec, members: int) -> None:
+    """Raise a UserError if the network that a config names cannot read the observations, or is too large."""
+    with torch.device("meta"):
+        network = make_network(config, spec)
+    check_network_fits(config, spec, network, members)
 
 
 def _initial_network(config: Config, spec: EnvironmentSpec) -> nn.Module:

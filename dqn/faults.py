@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 # How those who allocate say that they could not: PyTorch on a CPU and a GPU, C++, the loader of shared libraries.
-_MEMORY_ERRORS = ("can't allocate memory", "out of memory", "bad alloc", "bad_alloc", "failed to map segment")
+_MEMORY_ERRORS = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "bad alloc",
+    "bad_alloc",
+    "failed to map segment",
+)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from dqn.errors import UserError, nearest
+from dqn.errors import UserError, nearest, shortened
 
 T = TypeVar("T")
 Location = tuple[Any, ...]
@@ -205,5 +205,4 @@ def _booleans_taken_for_numbers(data: Any, checked: Any, key: str) -> Iterator[t
 
 
 def _shortened(value: object) -> str:
-    text = yaml_text(value)
-    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 3] + "..."
+    return shortened(yaml_text(value), _LONGEST_VALUE)

@@ -12,7 +12,10 @@ from dqn.validation import validate
 
 MakeConfig = Callable[..., Config]
 
-LONG = ("test_compilation.py", "test_learning.py", "test_whole_runs.py", "test_sweeps.py", "test_bad_input.py")
+LONG = (
+    *("test_compilation.py", "test_learning.py", "test_whole_runs.py", "test_sweeps.py", "test_bad_input.py"),
+    "test_fuzz.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -30,3 +30,8 @@ def test_only_whole_sweeps_are_resumed_and_searched(mode, sweeper, resumed, refu
     else:
         with pytest.raises(UserError, match=refused):
             _check_is_no_sweep(config, of_hydra)
+
+
+def test_a_deleted_choice_of_sweeper_is_no_search():
+    config = OmegaConf.create({"sweep": {"resume": None}})
+    _check_is_no_sweep(config, SimpleNamespace(mode=RunMode.RUN, runtime=SimpleNamespace(choices={})))

@@ -8,6 +8,7 @@ import pytest
 from rich.table import Table
 from rich.text import Text
 
+from dqn.errors import UserError
 from dqn.terminal import make_console, one_line, printable, say
 
 
@@ -49,3 +50,23 @@ def test_tables_take_no_orders_from_their_text(color_system):
     assert "styled" in shown
     assert "\x1b[2J" not in shown
     assert ("\x1b[1m" in shown) == (color_system is not None)  # rich's own
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a b é 😀", "a b é 😀"),
+        ("a\nb\r\tc", r"a\nb\r\tc"),
+        ("\x1b[31mred", r"\x1b[31mred"),
+        ("\u2028\u202e\udcff", r"\u2028\u202e\udcff"),
+    ],
+)
+def test_what_is_said_is_one_line(text, shown, capsys):
+    say(text)
+    assert capsys.readouterr().err == f"{shown}\n"
+
+
+def test_long_keys_and_values_are_cut():
+    message = str(UserError("k" * 1000, "v" * 1000, "is wrong"))
+    assert message == f"{'k' * 197}...={'v' * 197}...: is wrong"
+    assert str(UserError("key", None, "is wrong")) == "key=null: is wrong"

@@ -53,6 +53,12 @@ def test_a_valid_config_becomes_plain_dataclasses() -> None:
         ("algorithm__discount", 1.5, "algorithm.discount=1.5: must be less than or equal to 1"),
         ("target__period_steps", 0, "target.period_steps=0: must be greater than or equal to 1"),
         ("optimizer__learning_rate", float("inf"), "optimizer.learning_rate=inf: must be a finite number"),
+        (
+            "checkpoint__keep",
+            10**16,
+            "checkpoint.keep=10000000000000000: must be less than or equal to 1000000000000000",
+        ),
+        ("trainer__updates_per_learn", 1e6, "trainer.updates_per_learn=1000000.0: must be less than or equal to 10000"),
         # type
         ("env__max_steps", "abc", "env.max_steps=abc: must be a whole number or null"),
         ("env__max_steps", 1.5, "env.max_steps=1.5: must be a whole number or null"),

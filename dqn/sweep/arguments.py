@@ -9,7 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, QuotedString, RangeSweep, Sweep
 
 from dqn.errors import UserError
-from dqn.sweep.parameters import Categorical, FloatRange, IntRange, Parameter
+from dqn.sweep.parameters import Parameter
 from dqn.sweep.space import Space, parse_parameter
 
 if TYPE_CHECKING:
@@ -66,20 +66,20 @@ def _parameter(key: str, override: Override) -> Parameter:
         raise UserError(key, override.get_value_string(), "the only tag is log")
     log = "log" in tags
     if isinstance(sweep, IntervalSweep):
-        assert sweep.start is not None
-        assert sweep.end is not None
-        if isinstance(sweep.start, int) and isinstance(sweep.end, int):  # int(interval(1,9))
-            return IntRange(type="int", low=sweep.start, high=sweep.end, log=log)
-        return FloatRange(type="float", low=sweep.start, high=sweep.end, log=log)
+        return _range(key, sweep.start, sweep.end, [sweep.start, sweep.end], log)
     values = [_plain(value) for value in override.sweep_iterator()]
     if isinstance(sweep, RangeSweep) and len(values) > 1:
-        low, high, step = min(values), max(values), abs(sweep.step)
-        if all(isinstance(value, int) for value in values):
-            return IntRange(type="int", low=low, high=high, log=log, step=1 if log else int(step))
-        return FloatRange(type="float", low=low, high=high, log=log, step=None if log else float(step))
+        return _range(key, min(values), max(values), values, log, None if log else abs(sweep.step))
     if log:
         raise UserError(key, override.get_value_string(), "choices are not logarithmic")
-    return Categorical(type="categorical", choices=values)
+    return parse_parameter(key, {"type": "categorical", "choices": values})
+
+
+def _range(key: str, low: Any, high: Any, values: Sequence[Any], log: bool, step: float | None = None) -> Parameter:
+    """A range of whole numbers where all values are such, as with int(interval(1,9)); else of any."""
+    is_whole = all(isinstance(value, int) for value in values)
+    description = {"type": "int" if is_whole else "float", "low": low, "high": high, "log": log}
+    return parse_parameter(key, description if step is None else {**description, "step": step})
 
 
 def _plain(value: Any) -> Any:

@@ -111,12 +111,16 @@ def _checkpoints(job: Job) -> list[Path]:
 
 def check_place(folder: Path, is_resumed: bool) -> None:
     """Raise a UserError unless a new sweep can begin in this folder, or the one that is there can go on."""
-    if is_resumed and not (folder / MANIFEST).is_file():
-        problem = f"is no sweep's folder: it has no {MANIFEST}"
-        raise UserError("sweep.resume", folder, problem if folder.exists() else "there is no sweep in this place")
-    if not is_resumed and not is_free(folder):
-        advice = f"sweep.resume={folder} goes on with a sweep, another folder starts one"
-        raise UserError("hydra.sweep.dir", folder, f"exists and is not empty; {advice}")
+    key = "sweep.resume" if is_resumed else "hydra.sweep.dir"
+    try:
+        if is_resumed and not (folder / MANIFEST).is_file():
+            problem = f"is no sweep's folder: it has no {MANIFEST}"
+            raise UserError(key, folder, problem if folder.exists() else "there is no sweep in this place")
+        if not is_resumed and not is_free(folder):
+            advice = f"sweep.resume={folder} goes on with a sweep, another folder starts one"
+            raise UserError(key, folder, f"exists and is not empty; {advice}")
+    except OSError as error:  # of a name that is too long
+        raise UserError(key, folder, f"there can be no such folder: {error.strerror}") from error
 
 
 class Manifest:

@@ -10,7 +10,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from dqn.compose import explain, resolve
+from dqn.compose import explain_composition, resolve
+from dqn.errors import UserError
 from dqn.sweep.arguments import read_arguments
 from dqn.sweep.jobs import check_place
 
@@ -51,17 +52,20 @@ class SweepRequest:
         """Make the folder of a new sweep.
 
         Raises:
-            UserError: there is something in it.
+            UserError: there is something in it, or no folder can be there.
         """
         check_place(self.folder, is_resumed=False)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError("hydra.sweep.dir", self.folder, f"no folder can be made there: {error.strerror}") from error
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         """The whole config of a job with these overrides, Hydra's own part included."""
         try:
             return self._loader.load_sweep_config(self._config, list(overrides))
         except (HydraException, OmegaConfBaseException) as error:
-            raise explain(error, overrides) from error
+            raise explain_composition(error, overrides) from error
 
     def run_config(self, overrides: Sequence[str]) -> dict[str, Any]:
         """What a run with these overrides, beside those that all share, would have as its config."""

@@ -216,6 +216,7 @@ def test_the_command_line_counts_more_than_the_file():
         (["seed=1", "a=1,2"], "seed=1: hydra.sweeper.first_seed"),
         (["seed=1,2"], "seed=...: hydra.sweeper.first_seed"),
         (["a=tag(lgo, interval(1,2))"], "a=tag(lgo, interval(1,2)): the only tag is log"),
+        (["a=interval(nan,1)"], "sweep.space.a.low=nan: must be a finite number"),
         (["a=1"], "sweep.space={}: nothing to search"),
     ],
 )

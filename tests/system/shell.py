@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 import os
+import resource
 import runpy
 import signal
 import subprocess
@@ -52,13 +53,20 @@ class Script:
     """
 
     def __init__(
-        self, script: str, words: Sequence[str], folder: Path, beside: Path, changes: Mapping[str, str] | None = None
+        self,
+        script: str,
+        words: Sequence[str],
+        folder: Path,
+        beside: Path,
+        changes: Mapping[str, str] | None = None,
+        memory_bytes: int | None = None,
     ) -> None:
         self._words, self._files = list(words), [beside / "stdout", beside / "stderr"]
         for file in self._files:
             file.write_text("")
         variables = environment() | dict(changes or {})
-        self._process = _PREPARED.Process(target=_be_script, args=(script, self._words, folder, self._files, variables))
+        arguments = script, self._words, folder, self._files, variables, memory_bytes
+        self._process = _PREPARED.Process(target=_be_script, args=arguments)
         self._process.start()
 
     @property
@@ -86,7 +94,7 @@ class Script:
         if self._process.exitcode is None:
             self._process.kill()
             raise TimeoutError(f"{' '.join(self._words)}: {self.printed}")
-        printed = [file.read_text() for file in self._files]
+        printed = [file.read_text(errors="replace") for file in self._files]
         return subprocess.CompletedProcess(self._words, self._process.exitcode, *printed)
 
     def kill(self) -> None:
@@ -101,9 +109,18 @@ def run_script(script: str, words: Sequence[str], folder: Path, beside: Path) ->
     return Script(script, words, folder, beside).done()
 
 
-def _be_script(script: str, words: list[str], folder: Path, files: list[Path], environment: dict[str, str]) -> None:
+def _be_script(
+    script: str,
+    words: list[str],
+    folder: Path,
+    files: list[Path],
+    environment: dict[str, str],
+    memory_bytes: int | None,
+) -> None:
     """Become what the shell would have started."""
     os.setpgrp()
+    if memory_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     for descriptor, file in enumerate(files, start=1):
         os.dup2(os.open(file, os.O_WRONLY), descriptor)
     sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", buffering=1, closefd=False)

@@ -46,8 +46,32 @@ MISTAKES = {
     "bad map": (["env=gridworld", "env.map=S.X"], "env.map="),
     "too large a memory": (["memory.capacity_steps=1e13"], "memory.capacity_steps=10000000000000: needs"),
     "no such GPU": (["trainer.device=cuda:7"], "trainer.device=cuda:7: CUDA devices here: 0; use auto or cpu"),
+    "group without an option": (["algorithm=null"], "algorithm=null: no such option; choose one of double_dqn, dqn"),
+    "cycle": (["seed=${seed}"], "seed=${seed}: Recursive interpolation detected"),
+    "interval without a search": (["-m", "seed=interval(0,1)"], "seed=interval(0,1): an interval is for a search"),
+    "unknown flag": (["--nope", "seed=1"], "unrecognized arguments: --nope; see --help"),
+    "colours": (["trainer.batch_size='\x1b[31m'"], r"trainer.batch_size=\x1b[31m: must be a whole number"),
+    "too large a network": (
+        ["network.hidden_sizes=[1000000,1000000]"],
+        "network.hidden_sizes=[1000000, 1000000]: needs 12,000.",
+    ),
+    "too large a batch": (["trainer.batch_size=1000000000000"], "trainer.batch_size=1000000000000: needs "),
+    "two levels to make": (["hydra.run.dir=a/b/c", "seed=-1"], "seed=-1: must be greater than or equal to 0"),
+    "two levels to resume": (["resume=a/b/c"], "resume=a/b/c: there is no run in this place"),
+    "a name with a slash": (["name=a/b/c"], "name=a/b/c: must match pattern"),
+    "Hydra's own notes": (["hydra.output_subdir=.hydra"], "hydra.output_subdir=.hydra: must be null"),
+    "long name": (["hydra.run.dir=" + "x" * 300], f"hydra.run.dir={'x' * 197}...: no folder can be made there: File n"),
+    "long name of a sweep": (
+        ["-m", "seed=0,1", "hydra.sweep.dir=" + "x" * 300],
+        f"hydra.sweep.dir={'x' * 197}...: there can be no such folder: File name too long",
+    ),
+    "bad job of Hydra's own launcher": (
+        ["-m", "hydra/launcher=basic", "seed=-1,0"],
+        "seed=-1: must be greater than or equal to 0",
+    ),
     "no run to resume": (["resume=runs/none"], "resume=runs/none: there is no run in this place"),
 }
+SEARCH = ["hydra/sweeper=optuna", "optimizer.learning_rate=interval(1e-4,1e-2)"]
 HINTS = {"unknown game": "breakout", "unknown environment": "CartPole-v1"}
 
 
@@ -103,6 +127,26 @@ def test_folders_that_are_no_runs(shell, tmp_path):
     shutil.rmtree(run / "checkpoints")
     without = shell("train", f"resume={run}", "trainer.total_steps=400")
     assert (without.returncode, without.stderr) == (2, "error: resume=run: has no checkpoint to go on from\n")
+
+
+@pytest.mark.parametrize("words", [["hydra.run.dir={}"], ["resume={}"], ["-m", "hydra.sweep.dir={}", *SEARCH]])
+def test_a_file_in_the_place_of_a_folder(words, shell, tmp_path):
+    (tmp_path / "file").write_text("of the user")
+    key = words[0] if "-m" not in words else words[1]
+    for place in ("file", "file/below"):
+        done = shell("train", *SHORT, *[word.format(place) for word in words])
+        assert done.returncode == 2, done.stderr
+        assert done.stderr.startswith(f"error: {key.format(place)}: "), done.stderr
+        assert done.stderr.count("\n") == 1
+    assert (tmp_path / "file").read_text() == "of the user"
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def test_an_empty_folder_of_the_users_stays(shell, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for place in ("empty", "empty/deeper"):
+        assert shell("train", f"hydra.run.dir={place}", "seed=-1").returncode == 2
+        assert list(tmp_path.rglob("*")) == [tmp_path / "empty"]
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,12 @@ Hydra imports this module in every run, for --help too, so these are shells, whi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.utils import JobReturn
+from hydra.experimental.callback import Callback
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.plugins.sweeper import Sweeper
@@ -74,6 +76,32 @@ class ConfigFiles(SearchPathPlugin):
         from dqn.compose import CONF
 
         search_path.append(provider="dqn", path=f"file://{CONF}")
+
+
+class NewFolders(Callback):
+    """Tells `dqn.new_folders` what Hydra is about to make."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Before the folder of a single run is made."""
+        _expect(config, "hydra.run.dir")
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Before the folder of a multirun is made."""
+        _expect(config, "hydra.sweep.dir")
+
+
+def _expect(config: DictConfig, key: str) -> None:
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from dqn import new_folders
+
+    try:
+        HydraConfig.instance().set_config(config)  # for ${hydra:...}, as Hydra does a moment later
+        new_folders.expect(Path(str(OmegaConf.select(config, key))).absolute())
+    except (OmegaConfBaseException, OSError, ValueError):
+        return  # Hydra comes across the same, and has its own say
 
 
 class _Sweeper(Sweeper):
