@@ -24,6 +24,7 @@ from dqn.files import sync, write_json
 
 FORMAT = 3
 _TENSORS, _VALUES = "tensors.safetensors", "values.json"
+_ASIDE = ".aside"
 
 Recording = Mapping[str, Any]  # see `StreamStorage.recordings`
 
@@ -89,15 +90,19 @@ class Checkpoints:
             checksums = {_TENSORS: _sha256(beside / _TENSORS), _VALUES: _sha256_of_values(content)}
             write_json(beside / _VALUES, {"format": FORMAT, "step": step, "sha256": checksums, **content})
             sync(beside)
-            remove(place)
+            if place.exists():
+                place.rename(_aside(place))
             beside.rename(place)
         except BaseException:
             shutil.rmtree(beside, ignore_errors=True)
             raise
         sync(self.folder)
         self._last, self._files = place, files
+        for later in [other for other in checkpoints(self.folder) if step_of(other) > step]:
+            remove(later)  # damaged: else this run would have gone on from it
         for old in checkpoints(self.folder)[:-keep]:
             remove(old)
+        self._remove_leftovers()
         return place
 
     def load_last(self, run: str, memory: bool = True) -> tuple[dict[str, Any], list[Recording], list[str]]:
@@ -113,6 +118,11 @@ class Checkpoints:
         Raises:
             UserError: there is none.
         """
+        for aside in self.folder.glob(
+            f".step-*{_ASIDE}"
+        ):  # of a process that was killed as it saved the same step again
+            if not (place := aside.with_name(aside.name[1 : -len(_ASIDE)])).exists():
+                aside.rename(place)
         there = checkpoints(self.folder)
         if not there:
             raise UserError("resume", run, "has no checkpoint to go on from")
@@ -125,7 +135,10 @@ class Checkpoints:
             else:
                 self._last, self._files = place, files
                 return state, recordings, damages
-        raise UserError("resume", run, "; ".join(damages) + "; no whole checkpoint is left")
+        advice = "no whole checkpoint is left"
+        if memory and _is_whole_without_memory(there[-1]):
+            advice += "; checkpoint.memory=false goes on from the last without its memory"
+        raise UserError("resume", run, f"{'; '.join(damages)}; {advice}")
 
     def _remove_leftovers(self) -> None:
         """Of processes that were killed while they saved or removed."""
@@ -235,9 +248,21 @@ def _write_recording(folder: Path, recording: Recording) -> _RecordingFile:
 
 
 def remove(place: Path) -> None:
-    """Take away a checkpoint, if it is there; it is whole until it is gone."""
-    if place.exists():
-        shutil.rmtree(place.rename(place.with_name(f".{place.name}.old")))
+    """Take away a checkpoint; it is whole until it is gone."""
+    shutil.rmtree(place.rename(place.with_name(f".{place.name}.removed")))
+
+
+def _aside(place: Path) -> Path:
+    """Where a checkpoint is while another takes its place."""
+    return place.with_name(f".{place.name}{_ASIDE}")
+
+
+def _is_whole_without_memory(place: Path) -> bool:
+    try:
+        _load(place, memory=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _link(source: Path, target: Path) -> None:

@@ -60,9 +60,12 @@ def train(
     with disk_errors_explained(folders[0]), ExitStack() as locks:
         names = [path.name for path in paths]
         of_all = {**provenance(), "population": names}
+        for folder in folders:
+            folder.path.mkdir(parents=True, exist_ok=True)
+            locks.enter_context(folder.locked("hydra.run.dir"))
+            folder.check_is_new()  # while nobody else can change that
         for folder, one in zip(folders, values, strict=True):
             folder.create(one, of_all)
-            locks.enter_context(folder.locked("hydra.run.dir"))
         try:
             together = _members(
                 configs, values, [Checkpoints(f.checkpoints) for f in folders], trainer, watcher is None
@@ -115,6 +118,8 @@ def resume(
         trainer.endings.leave_out([m for m in range(len(population)) if m not in places])
         if states:
             trainer.load_state_dict(members.join([states[i]["trainer"] for i in stand_ins]))
+        for state in states:
+            del state["trainer"]  # which keeps files of the memory open
         if trainer.is_over and folders[0].is_concluded:
             advice = "to go on, give a larger trainer.total_steps; one that has converged ends where it did"
             raise UserError("resume", folders[0], f"is complete after {trainer.steps:,} steps; {advice}")

@@ -100,9 +100,8 @@ class RunFolder:
             raise UserError(key, self, "is not a run's folder: it has no config.yaml")
 
     def create(self, config: dict[str, Any], provenance: dict[str, Any]) -> None:
-        """Make the folder with config.yaml, which makes it a run's, and provenance.json."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._write_config(config)
+        """Write config.yaml, which makes the folder a run's, and provenance.json."""
+        self.write_config(config)
         write_json(self.path / "provenance.json", provenance)
 
     @contextmanager
@@ -120,6 +119,7 @@ class RunFolder:
         try:
             yield
         finally:
+            (self.path / ".lock").unlink(missing_ok=True)
             lock.release()
 
     def note_resume(self, config: dict[str, Any], step: int, provenance: dict[str, Any]) -> None:
@@ -133,7 +133,7 @@ class RunFolder:
         changed = {key: value for key, value in provenance.items() if value != record.get(key)}
         record["resumed"] = [*record.get("resumed", []), {"step": step, **changed}]
         write_json(path, record)
-        self._write_config(config)
+        self.write_config(config)
 
     def remove_results(self) -> None:
         """Take away what the run has left so far, to begin it again."""
@@ -141,7 +141,7 @@ class RunFolder:
         for folder in (self.checkpoints, self.export, self.videos, self.path / "tensorboard"):
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _write_config(self, config: dict[str, Any]) -> None:
+    def write_config(self, config: dict[str, Any]) -> None:
         """Write config.yaml."""
         header = _HEADER.format(folder=one_line(str(self.path.absolute())))
         write_text(self.path / "config.yaml", primary_config(config, header))

@@ -141,16 +141,17 @@ class Trainer:
                 calls = self._foreseeable_calls(stop_at)
                 yield from self._stretch(calls) if calls > 0 else self._step()
             yield from self._end_diverged(before)
-            if self.interrupted and endings.remaining:
+            is_at_end = self.settings.total_steps is not None and self.steps >= self.settings.total_steps
+            if is_at_end and not self.interrupted:
+                endings.finish(endings.learning, "completed", f"{self.steps:,} steps")
+            if self.steps > before:
+                is_time = is_at_end or crossed(self.periods.log_steps, before, self.steps) > 0
+                yield from self._report_learning([m for m in self.remaining if is_time or endings.finished[m]])
+            if self.interrupted and endings.remaining:  # what else is due now comes first when the run goes on
                 yield Pause(-1, self.steps)
                 endings.finish(endings.learning, "interrupted", "stopped by a signal")
                 yield from endings.tell(self.steps)
                 return
-            if self.settings.total_steps is not None and self.steps >= self.settings.total_steps:
-                endings.finish(endings.learning, "completed", f"{self.steps:,} steps")
-            if self.steps > before:
-                is_time = crossed(self.periods.log_steps, before, self.steps) > 0
-                yield from self._report_learning([m for m in self.remaining if is_time or endings.finished[m]])
             yield from self._evaluate()
             if endings.are_due or crossed(self.periods.pause_steps, before, self.steps):
                 yield Pause(-1, self.steps)
@@ -162,6 +163,8 @@ class Trainer:
         """Begin episodes, unless they are under way, and make ready what is called often."""
         if not self._has_begun:
             self._begin_episodes()
+        if self.interrupted:
+            return
         self.is_preparing = True
         try:
             with self.sections("play"):  # of which what compiling takes is told apart

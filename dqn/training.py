@@ -104,7 +104,7 @@ class Training:
                 with trainer.sections("checkpoint"):
                     self.save()
                 continue
-            self.writer.wait_before(event.step + trainer.periods.log_steps)
+            self.writer.wait_before(self._next_look_step)
             number = self._numbers[event.member]
             with trainer.sections("log"):
                 self._members[number].tell(event)
@@ -124,9 +124,10 @@ class Training:
     def _failed(self, error: EnvironmentRaisedError) -> TrainingError:
         """Save what training has come to before the step call that failed; says what happened."""
         trainer = self._trainer
-        self.save()
+        if trainer.remaining:  # else all have been saved as they ended
+            self.save()
         self.writer.wait()
-        folder = self._members[self._numbers[trainer.remaining[0]]].folder
+        folder = self._members[0].folder
         (folder.path / "error.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
         state = f"saved; resume={folder} goes on from there"
         return TrainingError(f"{error}, after step {trainer.steps:,}, which is {state} (traceback: {folder}/error.txt)")
@@ -199,7 +200,12 @@ class Training:
                 save()
 
         self.writer.start(write, deadline_step)
-        self.writer.wait_before(trainer.steps + trainer.periods.log_steps)
+        self.writer.wait_before(self._next_look_step)
+
+    @property
+    def _next_look_step(self) -> int:
+        """At which agent step at the latest training yields an event again: it stops after whole step calls."""
+        return self._trainer.steps + self._trainer.periods.log_steps + self._trainer.num_envs
 
     def _record_of(self, m: int) -> dict[str, Any]:
         """What the trainer knows of a member for its summary."""

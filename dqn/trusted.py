@@ -28,7 +28,10 @@ MODULES = "modules"
 _CORE = "hydra._internal.core_plugins"
 _REGISTERED = frozenset(
     {
-        *(f"hydra_plugins.dqn_sweeps.{name}" for name in ("PopulationLauncher", "OptunaSweeper", "PBTSweeper")),
+        *(
+            f"hydra_plugins.dqn_sweeps.{name}"
+            for name in ("PopulationLauncher", "OptunaSweeper", "PBTSweeper", "NewFolders")
+        ),
         f"{_CORE}.basic_launcher.BasicLauncher",
         f"{_CORE}.basic_sweeper.BasicSweeper",
         *(f"hydra.experimental.callbacks.{name}" for name in ("LogJobReturnCallback", "PickleJobInfoCallback")),

@@ -121,6 +121,7 @@ class _Verification:
                 difference = self._difference(event)
                 if difference is not None or self._is_done:
                     return difference
+            say("note: what follows was trained in a smaller stack, which is not made again")
             return None
         finally:
             self._progress.close()
@@ -142,10 +143,12 @@ class _Verification:
         if then["kind"] == "end" and then["status"] in ("interrupted", "pruned"):
             self._compared += 1  # by somebody who is not here
             return None
-        for name in now.keys() | then.keys():
+        if then["kind"] != now["kind"]:
+            return Difference(min(event.step, then["step"]), "the next record", then["kind"], now["kind"])
+        for name in dict.fromkeys([*now, *then]):
             if name not in OF_THE_CLOCK and then.get(name) != now.get(name):
-                kind = then["kind"] if name != "kind" else "the next record's"
-                return Difference(min(event.step, then["step"]), f"{kind} {name}", then.get(name), now.get(name))
+                quantity = f"{then['kind']} {name}"
+                return Difference(min(event.step, then["step"]), quantity, then.get(name), now.get(name))
         self._compared += 1
         self._last_step = event.step
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -116,8 +116,22 @@ def launch(
         UserError: a job's config will not do; nothing has been written.
         KeyboardInterrupt: stopped by a signal; what was running has saved its state.
     """
-    chosen, folder = _settings(config), Path(str(config.hydra.sweep.dir))
-    manifest = Manifest(folder)
+    folder = Path(str(config.hydra.sweep.dir))
+    with RunFolder(folder).locked("sweep.resume") if folder.is_dir() else nullcontext():
+        return _launch(context, config, folder, job_overrides, initial_job_idx, judge, breeder, keeps_numbers)
+
+
+def _launch(
+    context: HydraContext,
+    config: DictConfig,
+    folder: Path,
+    job_overrides: Sequence[Sequence[str]],
+    initial_job_idx: int,
+    judge: JobJudge | None,
+    breeder: TruncationBreeder | None,
+    keeps_numbers: bool,
+) -> list[JobReturn]:
+    chosen, manifest = _settings(config), Manifest(folder)
     jobs: list[Job] = []
     for number, overrides in enumerate(job_overrides, start=initial_job_idx):
         if keeps_numbers:
@@ -139,7 +153,7 @@ def launch(
         say(f"{len(jobs) - len(waiting)} of {len(jobs)} jobs are over already")
     stopped = False
     progress = SweepProgress(len(jobs), [_status(job) for job in jobs if job.summary is not None])
-    with RunFolder(folder).locked("sweep.resume"), terminable():
+    with terminable():
         for executor, together in _rounds(groups, chosen.executor):
             with closing(executor.run(train_group, together)) as results:
                 for number, result in results:

@@ -90,7 +90,7 @@ def test_a_value_stays_within_the_comment_that_tells_it(write_run, capsys):
     header, _, _ = text.partition("defaults:")
     assert r"tag=x\nhydra: {callbacks: {x: {_target_: evil}}}\n#" in header
     assert all(line.startswith("#") for line in header.splitlines())
-    assert "callbacks" not in OmegaConf.load("sweep/best.yaml").hydra
+    assert list(OmegaConf.load("sweep/best.yaml").hydra.callbacks) == ["new_folders"]
     preset = Path("sweep/experiment/best.yaml").read_text()
     assert "evil" in preset
     assert "hydra" not in OmegaConf.load("sweep/experiment/best.yaml")

@@ -97,7 +97,7 @@ def check_complete(folder: Path) -> None:
 
 def check_resumes(folder: Path, start: Callable[..., Script]) -> None:
     """The run goes on from the checkpoint before the gate, and comes to its end."""
-    status, lines = ended(start("resume=run"))
+    status, lines = ended(start("resume=run", "modules=[gated]"))
     assert (status, lines[-2:]) == (0, ["resuming run at step 200", OVER])
     check_complete(folder)
     steps = [record["step"] for record in records(folder)]

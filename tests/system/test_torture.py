@@ -199,7 +199,7 @@ def tortured(kind: str, number: int, whole: Path, seconds: float, folder: Path, 
 @pytest.mark.parametrize(
     ("kind", "count"),
     [
-        *((kind, 1) for kind in KINDS),
+        *((kind, 1) for kind in ("grid world", "cartpole stack", "breakout")),
         *(pytest.param(kind, 12, marks=pytest.mark.torture, id=f"{kind}-long") for kind in KINDS),
     ],
 )
