@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from dqn.complaints import is_of_hydra
 from dqn.compose import compose_config, explain
@@ -47,19 +46,6 @@ def test_a_syntax_error_within_a_value_names_the_key():
     words = ["optimizer='${${'"]
     with pytest.raises(UserError, match=r"^optimizer='\$\{\$\{': no viable alternative at input"):
         compose_config(words)
-
-
-@pytest.mark.parametrize("cause", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory.")])
-def test_too_little_memory(cause):
-    explained = explain(cause, [])
-    assert isinstance(explained, TrainingError)
-    assert str(explained).startswith("there is not enough memory: give a smaller trainer.batch_size, ")
-
-
-def test_an_allocation_that_fails_is_too_little_memory():
-    with pytest.raises(RuntimeError) as caught:
-        torch.empty(2**60, dtype=torch.uint8)
-    assert isinstance(explain(caught.value, []), TrainingError)
 
 
 def test_bugs_of_ours_are_not_explained():

@@ -62,8 +62,16 @@ def traced(trainer: Trainer) -> tuple[list[Event], dict[int, tuple[int, Any]]]:
     return events, pauses
 
 
-@pytest.mark.parametrize("count", [1, 3], ids=["alone", "population"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [
+        *(pytest.param(kind, 1, id=f"{kind}, alone") for kind in KINDS),
+        *(
+            pytest.param(kind, 3, id=f"{kind}, population", marks=[pytest.mark.torture] * kind.startswith("atari"))
+            for kind in KINDS
+        ),
+    ],
+)
 def test_a_resumed_trainer_ends_as_one_that_was_never_stopped(make_config, monkeypatch, kind, count):
     monkeypatch.setattr(GymnasiumEnvironment, "calls_per_seed", 50)
     monkeypatch.setattr(AtariEnvironment, "calls_per_seed", 90)
@@ -144,3 +152,34 @@ def test_what_cannot_be_replayed_begins_an_episode_and_says_so(make_config, forg
         first = next(event for event in events_after if isinstance(event, Episode))
         assert first.step == 84 + first.episode_length  # it began at the pause: nothing of the old one is in it
         assert resumed.updates.tolist() == whole.updates.tolist()
+
+
+@pytest.mark.parametrize("kind", ["cartpole", "cartpole in torch", "learning at episode ends"])
+def test_an_interruption_after_any_step_call_changes_nothing(make_config, kind):
+    """Where something is due at that very step, too: it comes when the run goes on."""
+    words = "trainer.total_steps=130", "trainer.log_every_steps=20", "evaluation.every_steps=40", "env.num_envs=2"
+    own = {word.partition("=")[0] for word in (*KINDS[kind], *words)}
+    config = make_config(*KINDS[kind], *words, *(word for word in SHORT if word.partition("=")[0] not in own))
+    whole = build_trainer([config])
+    events, _ = traced(whole)
+    for step in range(2, 131, 2):
+        stopped, told = build_trainer([config]), []
+        store = stopped.parts.memory.add
+
+        def add(experience, stopped=stopped, store=store, step=step):
+            store(experience)
+            if stopped.steps + 2 == step:  # of this step call, which is not counted yet
+                stopped.interrupted = True
+
+        stopped.parts.memory.add = add
+        for event in stopped.run():
+            if isinstance(event, Pause):
+                state, count = copy.deepcopy(stopped.state_dict()), len(told)
+            else:
+                told.append(event)
+        assert stopped.steps == step
+        resumed = build_trainer([config])
+        resumed.load_state_dict(state)
+        told_after, _ = traced(resumed)
+        assert [*told[:count], *told_after] == events
+        assert_same_state(resumed.state_dict(), whole.state_dict())

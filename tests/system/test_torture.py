@@ -56,7 +56,7 @@ KINDS = {
         *("trainer.total_episodes=30", "env.num_envs=2"),
     ),
     "breakout": (
-        *("experiment=breakout", "network=nips_cnn", "trainer.total_steps=1200", "memory.capacity_steps=500", *ATARI),
+        *("experiment=breakout", "network=nips_cnn", "trainer.total_steps=800", "memory.capacity_steps=500", *ATARI),
         *("env.max_frames_per_episode=600", "trainer.learn_every_steps=8"),
     ),
     "breakout stack": (
