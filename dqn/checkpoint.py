@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -105,12 +105,16 @@ class Checkpoints:
         self._remove_leftovers()
         return place
 
-    def load_last(self, run: str, memory: bool = True) -> tuple[dict[str, Any], list[Recording], list[str]]:
+    def load_last(
+        self, run: str, memory: bool = True, latest_step: int | None = None, key: str = "resume"
+    ) -> tuple[dict[str, Any], list[Recording], list[str]]:
         """The last checkpoint that is whole, and a line for each later one that is damaged.
 
         Args:
             run: how messages call the run.
             memory: whether the recordings are wanted.
+            latest_step: not one of a later step.
+            key: what messages are about.
 
         Returns:
             The state, the recordings, and the lines.
@@ -123,9 +127,9 @@ class Checkpoints:
         ):  # of a process that was killed as it saved the same step again
             if not (place := aside.with_name(aside.name[1 : -len(_ASIDE)])).exists():
                 aside.rename(place)
-        there = checkpoints(self.folder)
+        there = [place for place in checkpoints(self.folder) if latest_step is None or step_of(place) <= latest_step]
         if not there:
-            raise UserError("resume", run, "has no checkpoint to go on from")
+            raise UserError(key, run, "has no checkpoint to go on from")
         damages: list[str] = []
         for place in reversed(there):
             try:
@@ -138,7 +142,7 @@ class Checkpoints:
         advice = "no whole checkpoint is left"
         if memory and _is_whole_without_memory(there[-1]):
             advice += "; checkpoint.memory=false goes on from the last without its memory"
-        raise UserError("resume", run, f"{'; '.join(damages)}; {advice}")
+        raise UserError(key, run, f"{'; '.join(damages)}; {advice}")
 
     def _remove_leftovers(self) -> None:
         """Of processes that were killed while they saved or removed."""
@@ -154,41 +158,6 @@ def checkpoints(folder: Path) -> list[Path]:
 def step_of(place: Path) -> int:
     """The agent step at which a checkpoint was saved, by its name."""
     return int(place.name.removeprefix("step-"))
-
-
-def read_values(folder: Path, run: str) -> tuple[dict[str, Any], Path]:
-    """The plain values of the last checkpoint, and where it is; tensors are read with `read_tensor`.
-
-    Args:
-        folder: of the checkpoints.
-        run: how messages call the run.
-
-    Raises:
-        UserError: there is none, or it cannot be read.
-    """
-    there = checkpoints(folder)
-    if not there:
-        raise UserError("run", run, "has no checkpoint")
-    try:
-        record = json.loads((there[-1] / _VALUES).read_text(encoding="utf-8"))
-        values: dict[str, Any] = record["state"]
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError("run", run, f"checkpoint {there[-1].name} is damaged ({_VALUES}: {error})") from error
-    return values, there[-1]
-
-
-def read_tensor(place: Path, name: str) -> Tensor:
-    """One tensor of a checkpoint, without reading the others: a memory can be large.
-
-    Raises:
-        UserError: the checkpoint is damaged.
-    """
-    try:
-        with safe_open(place / _TENSORS, framework="pt") as file:
-            tensor: Tensor = file.get_tensor(name)
-    except (OSError, SafetensorError) as error:
-        raise UserError("run", place.parents[1], f"checkpoint {place.name} is damaged ({error})") from error
-    return tensor
 
 
 def load_state(place: Path) -> dict[str, Any]:

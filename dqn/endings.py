@@ -107,9 +107,14 @@ class Endings:
         return made - self._updates_when_most_left >= self._shrinks_for_updates
 
     def state_dict(self) -> dict[str, Any]:
-        """What a population of the same members, some of them gone, must know to shrink when this one would."""
-        return {"updates_when_most_left": self._updates_when_most_left}
+        """Who has just been pruned, and what makes a population of the same members shrink when this one would."""
+        waiting = [m if self.finished[m] and not self.gone[m] else None for m in range(len(self.gone))]
+        pruned = [None if m is None or self._reasons[m][0] != "pruned" else self._reasons[m][1] for m in waiting]
+        return {"updates_when_most_left": self._updates_when_most_left, "pruned": pruned}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` gave; who is gone, `leave_out` says."""
         self._updates_when_most_left = state["updates_when_most_left"]
+        for m, reason in enumerate(state["pruned"]):
+            if reason is not None:
+                self.finish([m], "pruned", reason)

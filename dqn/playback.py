@@ -15,8 +15,8 @@ from pydantic.dataclasses import dataclass
 from rich.table import Table
 from torch import Tensor, nn
 
-from dqn import checkpoint
 from dqn.algorithms.dqn import QFunction
+from dqn.checkpoint import Checkpoints
 from dqn.conclusion import describe, export_network, q_function_of
 from dqn.config import Config
 from dqn.envs.base import Environment
@@ -29,7 +29,7 @@ from dqn.files import write_json
 from dqn.networks.population import member_network
 from dqn.options import MODULES, RUN
 from dqn.run_folder import RunFolder
-from dqn.terminal import make_console
+from dqn.terminal import make_console, say
 from dqn.trusted import read_run_config
 from dqn.validation import validate
 from dqn.video import Film
@@ -146,16 +146,18 @@ def _network_from_checkpoint(
     folder: RunFolder, config: Config, environment: Environment, which: str, or_last: bool
 ) -> tuple[nn.Module, dict[str, Any]]:
     """The best or last network of the last checkpoint; without any evaluation so far, the last if `or_last`."""
-    values, place = checkpoint.read_values(folder.checkpoints, str(folder))
-    best_step = values["trainer"]["best_step"][0]
+    state, _, damages = Checkpoints(folder.checkpoints).load_last(str(folder), memory=False, key="run")
+    for damage in damages:
+        say(f"{damage}; the one before is used")
+    trained = state["trainer"]
+    best_step = trained["best_step"][0]
     if which == "best" and best_step < 0:
         if not or_last:
             raise UserError("policy", "best", "the run has had no evaluations to choose by; last is there")
         which = "last"
-    name = "trainer/best_parameters" if which == "best" else "trainer/learner/parameters"
-    parameters = checkpoint.read_tensor(place, name)[0]
-    network = member_network(make_network(config, environment.spec), parameters)
-    return network, {"network": which, "step": best_step if which == "best" else values["trainer"]["steps"]}
+    parameters = trained["best_parameters"] if which == "best" else trained["learner"]["parameters"]
+    network = member_network(make_network(config, environment.spec), parameters[0])
+    return network, {"network": which, "step": best_step if which == "best" else trained["steps"]}
 
 
 def _q_function(policy: Policy, environment: Environment) -> QFunction:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -21,7 +22,7 @@ def provenance() -> dict[str, Any]:
     """What is needed to know, or to rebuild, how a run came about."""
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+        "command": _without_passwords(shlex.join([Path(sys.executable).name, *sys.argv])),
         "git": _git(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
@@ -34,6 +35,11 @@ def provenance() -> dict[str, Any]:
             "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         },
     }
+
+
+def _without_passwords(command: str) -> str:
+    """A command without what stands before the @ of addresses such as postgresql://name:password@host."""
+    return re.sub(r"(?<=://)[^/@\s]+(?=@)", "***", command)
 
 
 def installed_memory() -> int | None:

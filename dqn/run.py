@@ -149,11 +149,10 @@ def _from_the_beginning(values: Sequence[Values], folders: Sequence[RunFolder]) 
 
 def _load(values: Sequence[Values], folders: Sequence[RunFolder]) -> Loaded:
     """Of each run its config, the state of its last whole checkpoint, and its checkpoints."""
-    configs, states, saved = [], [], []
-    damaged: list[str] = []
-    for one, folder in zip(values, folders, strict=True):
-        saved.append(Checkpoints(folder.checkpoints))
-        state, recordings, damages = saved[-1].load_last(str(folder), memory=one["checkpoint"]["memory"])
+    configs, states, saved = [], [], [Checkpoints(folder.checkpoints) for folder in folders]
+    latest_step = _common_step(values, folders, saved)
+    for one, folder, of_one in zip(values, folders, saved, strict=True):
+        state, recordings, damages = of_one.load_last(str(folder), one["checkpoint"]["memory"], latest_step)
         if not one["checkpoint"]["memory"]:
             state["trainer"]["memory"] = {}
         elif state["trainer"]["memory"]:
@@ -162,17 +161,30 @@ def _load(values: Sequence[Values], folders: Sequence[RunFolder]) -> Loaded:
         configs.append(validate(Config, with_values(one, changed_traits(state) | _threads(state))))
         for damage in damages:
             say(f"{damage}; the one before is used")
-            damaged.append(f"{folder}: {damage}")
     if len({state["trainer"]["steps"] for state in states}) > 1:
-        advice = "the runs cannot go on together: remove damaged checkpoints, and each goes on from the one before"
-        raise TrainingError(f"{'; '.join(damaged) or 'checkpoints of different steps'}; {advice}")
+        problem = "their whole checkpoints are of different steps, so that they cannot go on together"
+        raise TrainingError(f"{', '.join(map(str, folders))}: {problem}; resume=<folder> goes on with one of them")
     return configs, states, saved
+
+
+def _common_step(values: Sequence[Values], folders: Sequence[RunFolder], saved: Sequence[Checkpoints]) -> int | None:
+    """The earliest of the steps of the last whole checkpoints, where one of several runs has a damaged one."""
+    if len(folders) == 1:
+        return None
+    steps = []
+    for one, folder, of_one in zip(values, folders, saved, strict=True):
+        state, _, _ = of_one.load_last(str(folder), one["checkpoint"]["memory"])
+        steps.append(int(state["trainer"]["steps"]))
+    return min(steps)
 
 
 def _threads(state: dict[str, Any]) -> dict[str, int]:
     """As many threads as before, if they are there: the last bits of a sum depend on it."""
     threads: int = state["population"]["threads"]
-    return {"trainer.threads": threads} if threads <= available_cores() else {}
+    if threads <= available_cores():
+        return {"trainer.threads": threads}
+    say(f"trained with {threads} threads before, for which there are too few cores here: the last bits may differ")
+    return {}
 
 
 def _population(states: Sequence[dict[str, Any]], folders: Sequence[RunFolder]) -> tuple[list[str], list[int]]:

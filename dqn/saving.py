@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Thread
 from typing import Any
 
 import torch
@@ -13,11 +13,14 @@ _COPIED_BYTES = 64 * 2**20  # what is smaller takes no time and no memory worth 
 
 
 class BackgroundWriter:
-    """Writes one thing at a time in a thread of its own; what goes wrong there is raised when it is waited for."""
+    """Writes one thing at a time in a thread of its own; what goes wrong there is raised when it is waited for.
+
+    A process that ends abruptly does not wait for it: what is half written then does not count.
+    """
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "checkpoint")
-        self._pending: Future[None] | None = None
+        self._thread: Thread | None = None
+        self._error: BaseException | None = None
         self._deadline_step: int | None = None
 
     def start(self, write: Callable[[], None], deadline_step: int | None) -> None:
@@ -28,12 +31,20 @@ class BackgroundWriter:
             deadline_step: before training is at this agent step it must be done; None if it may take its time.
         """
         self.wait()
-        self._pending, self._deadline_step = self._thread.submit(write), deadline_step
+
+        def run() -> None:
+            try:
+                write()
+            except BaseException as error:
+                self._error = error
+
+        self._thread, self._deadline_step = Thread(target=run, name="checkpoint", daemon=True), deadline_step
+        self._thread.start()
 
     @property
     def is_busy(self) -> bool:
         """Whether something is being written."""
-        return self._pending is not None and not self._pending.done()
+        return self._thread is not None and self._thread.is_alive()
 
     def wait(self) -> None:
         """Until nothing is being written.
@@ -41,18 +52,16 @@ class BackgroundWriter:
         Raises:
             Exception: what was being written could not be.
         """
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.result()
+        if self._thread is not None:
+            self._thread.join()
+        self._thread, error, self._error = None, self._error, None
+        if error is not None:
+            raise error
 
     def wait_before(self, step: int) -> None:
         """Wait if training may be at agent step `step` when this is called next, and that would be too late."""
         if self._deadline_step is not None and step >= self._deadline_step:
             self.wait()
-
-    def close(self) -> None:
-        """End the thread, after what it is at."""
-        self._thread.shutdown()
 
 
 def detached(state: Any) -> Any:

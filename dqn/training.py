@@ -74,7 +74,6 @@ class Training:
         else:
             return [member.summary for member in self._members if member.summary is not None]
         finally:
-            self.writer.close()
             self._trainer.close()
             for member in self._members:
                 member.close()

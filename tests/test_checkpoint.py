@@ -97,11 +97,12 @@ def test_another_format_is_refused(tmp_path):
         Checkpoints(tmp_path).load_last("run")
 
 
-def test_one_tensor_without_the_others(tmp_path):
+def test_the_state_alone(tmp_path):
     Checkpoints(tmp_path).save(3, state(3), keep=1)
-    values, place = checkpoint.read_values(tmp_path, "run")
+    (place,) = checkpoint.checkpoints(tmp_path)
+    values = checkpoint.load_state(place)
     assert values["steps"] == 3
-    torch.testing.assert_close(checkpoint.read_tensor(place, "nested/weights"), torch.full((2, 3), 3.0))
+    torch.testing.assert_close(values["nested"]["weights"], torch.full((2, 3), 3.0))
 
 
 # --- what a memory took in ---

@@ -66,7 +66,6 @@ def measure_checkpoints(steps: int, compression: str, folder: Path) -> dict[str,
     _fill(trainer.parts.memory, played, steps // 4)
     again = _save_and_wait(training, folder)  # with nobody training meanwhile: how long the writing takes
     trainer.close()
-    writer.close()
     return {
         "steps": steps,
         "compression": compression,

@@ -48,12 +48,19 @@ class ReplayedEnvironment:
 
     def step(self, actions: Array) -> StepResult:
         """Take actions (N,) int64; see `StepResult`."""
+        before = self._frames
         result = self._step(actions)
         if result.was_reset.any():
             due = result.was_reset & (len(self._log) - self._begins >= self._environment.calls_per_seed)
             if due.any():
                 self._reseeds += due
-                return result._replace(frames=self._begin_anew(due))
+                try:
+                    return result._replace(frames=self._begin_anew(due))
+                except Exception:  # this step call has not been made, then: what is saved ends before it
+                    self._reseeds -= due
+                    del self._log[-1]
+                    self._frames = before
+                    raise
         return result
 
     def render(self) -> Array:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,11 +60,10 @@ class Job:
     @property
     def population(self) -> tuple[str, ...]:
         """The names of the members of the population in which it was when it was last saved; empty without any."""
-        folder = RunFolder(self.folder)
-        if not _checkpoints(self):
-            return ()
-        values, _ = checkpoint.read_values(folder.checkpoints, str(folder))
-        return tuple(values["population"]["members"])
+        for place in reversed(_checkpoints(self)):
+            with suppress(UserError):  # it is damaged; the one before will be used
+                return tuple(checkpoint.load_state(place)["population"]["members"])
+        return ()
 
 
 def of_the_run(overrides: Sequence[str]) -> list[str]:
