@@ -68,7 +68,7 @@ def test_a_memory_that_training_fills_meanwhile(tmp_path, monkeypatch, num_envs,
     monkeypatch.setattr(Training, "save", timed)
     words = ["experiment=cartpole", "logger=none", "trainer.compile=never", "evaluation.every_steps=null"]
     words += ["evaluation.stop.mean_return=null", "evaluation.final_episodes=1", "evaluation.video=false"]
-    words += [f"env.num_envs={num_envs}", "memory.capacity_steps=210", "memory.warmup_steps=70", "export.formats=[]"]
+    words += [f"env.num_envs={num_envs}", "memory.capacity_steps=105", "memory.warmup_steps=70", "export.formats=[]"]
     words += [
         "trainer.total_steps=1400",
         "trainer.log_every_steps=15",
