@@ -46,10 +46,10 @@ class WandbService:
         return self._within(self._patience_seconds + network_seconds, work)
 
     def has_failed(self, why: str) -> bool:
-        """Take note of a failure; returns whether it is new."""
-        is_new = why not in self._failures
+        """Take note of a failure; returns whether it is the first: a process that dies is told of in several ways."""
+        is_first = not self._failures
         self._failures.add(why)
-        return is_new
+        return is_first
 
     def replace_if_failed(self) -> None:
         """End a process that has failed, so that the next run begins with another."""

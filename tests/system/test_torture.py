@@ -172,8 +172,9 @@ def tortured(kind: str, number: int, whole: Path, seconds: float, folder: Path, 
         return resumes if (place / ("sweep.json" if is_stack else "config.yaml")).exists() else start
 
     def is_over() -> bool:
-        runs = [path for path in whole.parent.rglob("summary.json") if path.is_relative_to(whole)]
-        return all((place / path.relative_to(whole)).exists() for path in runs)
+        summaries = [place / path.relative_to(whole) for path in whole.rglob("summary.json")]
+        # A worker whose leader is killed notes that it was interrupted.
+        return all(path.exists() and json.loads(path.read_text())["status"] != "interrupted" for path in summaries)
 
     killed = 0
     while moments[killed:]:
