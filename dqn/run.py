@@ -173,7 +173,9 @@ def _common_step(values: Sequence[Values], folders: Sequence[RunFolder], saved: 
         return None
     steps = []
     for one, folder, of_one in zip(values, folders, saved, strict=True):
-        state, _, _ = of_one.load_last(str(folder), one["checkpoint"]["memory"])
+        state, _, damages = of_one.load_last(str(folder), one["checkpoint"]["memory"])
+        for damage in damages:
+            say(f"{folder}: {damage}; the one before is used")
         steps.append(int(state["trainer"]["steps"]))
     return min(steps)
 

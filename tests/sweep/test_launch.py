@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import json
 import signal
 import threading
 
@@ -360,17 +360,16 @@ def test_no_run_gets_a_folder_that_is_not_its_own(launch, tmp_path):
     refused(tmp_path / "other", ["seed=0"], ".", "a run's folder must be inside the sweep's")
 
 
-def test_a_damaged_checkpoint_is_named_where_it_keeps_a_stack_from_going_on(launch, tmp_path):
+def test_a_stack_goes_on_from_the_last_step_that_is_whole_in_all(launch, tmp_path, capfd):
     with pytest.raises(KeyboardInterrupt):
         launch(tmp_path, [["seed=0"], ["seed=1"]], judge=stops(0, 200, ctrl_c))
     (tmp_path / "1-seed1" / "checkpoints" / "step-000000000200" / "tensors.safetensors").write_bytes(b"")
+    capfd.readouterr()
     launch(tmp_path, [["seed=0"], ["seed=1"]], resume=True)
-    error = manifest(tmp_path)[1]["error"]
-    assert "1-seed1: checkpoint step-000000000200 is damaged" in error
-    assert "remove damaged checkpoints, and each goes on from the one before" in error
-    shutil.rmtree(tmp_path / "1-seed1" / "checkpoints" / "step-000000000200")
-    launch(tmp_path, [["seed=0"], ["seed=1"]], resume=True)
+    assert "checkpoint step-000000000200 is damaged" in capfd.readouterr().err
     assert [summary(tmp_path / f"{seed}-seed{seed}")["status"] for seed in (0, 1)] == ["completed"] * 2
+    resumed = [json.loads((tmp_path / f"{n}-seed{n}" / "provenance.json").read_text())["resumed"] for n in (0, 1)]
+    assert [[one["step"] for one in of_member] for of_member in resumed] == [[100], [100]]
 
 
 def test_seeds_that_are_judged_together_are_not_trained_apart(launch, tmp_path):
