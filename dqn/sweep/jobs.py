@@ -191,8 +191,12 @@ class Manifest:
                 raise UserError("hydra.sweep.subdir", name, f"is the folder of jobs {owner} and {job.number}; {advice}")
             if sweep not in folder.parents:
                 raise UserError("hydra.sweep.subdir", name, "a run's folder must be inside the sweep's")
-            if not self.folder_of(job.number) and not is_free(folder):
-                raise UserError("hydra.sweep.subdir", name, "exists and is not empty")
+            try:
+                if not self.folder_of(job.number) and not is_free(folder):
+                    raise UserError("hydra.sweep.subdir", name, "exists and is not empty")
+            except OSError as error:  # of a name that is too long
+                problem = f"there can be no such folder: {error.strerror}"
+                raise UserError("hydra.sweep.subdir", name, problem) from error
 
     def fail(self, jobs: Sequence[Job], reason: str) -> None:
         """Write down why jobs have failed."""

@@ -20,7 +20,7 @@ from dqn.sweep.judge import OptunaJudge
 from dqn.sweep.request import SweepRequest
 from dqn.sweep.sampler import grid_points, make_sampler
 from dqn.sweep.score import DIRECTIONS, FinishedRun, objective_values
-from dqn.sweep.study import OpenStudy, StudyAddress, create_study
+from dqn.sweep.study import OpenStudy, StudyAddress, create_study, delete_study
 from dqn.terminal import say
 from dqn.validation import validate
 
@@ -86,6 +86,10 @@ class OptunaSearch:
                 self._train(batch)
                 seconds_each = (time.monotonic() - started) / (self._finished() - finished_before)
                 say(self._progress(seconds_each))
+        except UserError:  # of a batch that cannot be built, or does not fit into the machine
+            if self._request.take_back() and self._settings.storage is not None:
+                delete_study(self._address)
+            raise
         except (KeyboardInterrupt, SystemExit):
             say(f"{self._finished()}/{self._trials} trials done; the same with sweep.resume={self._folder} goes on")
             raise

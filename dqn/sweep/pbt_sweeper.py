@@ -70,7 +70,11 @@ class PopulationTraining:
             for member, values in enumerate(members)
         ]
         self._launcher.breeder = self._breeder  # type: ignore[attr-defined]  # of ours alone
-        self._launcher.launch(jobs, 0)
+        try:
+            self._launcher.launch(jobs, 0)
+        except UserError:  # of a population that cannot be built, or does not fit into the machine
+            request.take_back()
+            raise
 
 
 def _ranges(space: Space, config: Config) -> dict[str, Range]:

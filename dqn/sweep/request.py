@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -59,6 +60,13 @@ class SweepRequest:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError("hydra.sweep.dir", self.folder, f"no folder can be made there: {error.strerror}") from error
+
+    def take_back(self) -> bool:
+        """Remove the folder of a new sweep where no job has one in it, nor another process works; returns whether."""
+        if self.is_resumed or any(path.is_dir() or path.name == ".lock" for path in self.folder.iterdir()):
+            return False
+        shutil.rmtree(self.folder)
+        return True
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         """The whole config of a job with these overrides, Hydra's own part included."""

@@ -68,6 +68,11 @@ def create_study(address: StudyAddress, directions: Sequence[Direction], memory:
     study.set_user_attr(MEMORY, memory)
 
 
+def delete_study(address: StudyAddress) -> None:
+    """Remove a study from its storage."""
+    optuna.delete_study(study_name=address.name, storage=address.connect())
+
+
 class OpenStudy:
     """A connection to a study that exists.
 

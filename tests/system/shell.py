@@ -119,6 +119,7 @@ def _be_script(
 ) -> None:
     """Become what the shell would have started."""
     os.setpgrp()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where pytest runs in a shell's background
     if memory_bytes is not None:
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     for descriptor, file in enumerate(files, start=1):

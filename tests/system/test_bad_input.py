@@ -8,9 +8,15 @@ import resource
 import shutil
 import subprocess
 
+import optuna
 import pytest
 from shell import SHORT, start_script
 
+from dqn.provenance import installed_memory
+
+RATES = "optimizer.learning_rate=interval(1e-4,1e-2)"
+SEARCH = ["hydra/sweeper=optuna", RATES]
+STORED = ["hydra.sweeper.storage=sqlite:///there.db", "hydra.sweeper.study_name=mine"]
 MISTAKES = {
     "unknown key": (["trainer.bach_size=3"], "trainer.bach_size=3: no such key; did you mean trainer.batch_size?"),
     "unknown key at the top": (["sed=3"], "sed=3: no such key; did you mean seed?"),
@@ -65,13 +71,20 @@ MISTAKES = {
         ["-m", "seed=0,1", "hydra.sweep.dir=" + "x" * 300],
         f"hydra.sweep.dir={'x' * 197}...: there can be no such folder: File name too long",
     ),
+    "search that cannot be built": (
+        ["-m", *SEARCH, "experiment=gridworld_dqn", "env=pong"],
+        "evaluation.stop.optimal=True: this environment does not know its optimum",
+    ),
+    "long name of a job": (
+        ["-m", "seed=" + "x" * 300],
+        f"hydra.sweep.subdir=0-seed{'x' * 191}...: there can be no such folder: File name too long",
+    ),
     "bad job of Hydra's own launcher": (
         ["-m", "hydra/launcher=basic", "seed=-1,0"],
         "seed=-1: must be greater than or equal to 0",
     ),
     "no run to resume": (["resume=runs/none"], "resume=runs/none: there is no run in this place"),
 }
-SEARCH = ["hydra/sweeper=optuna", "optimizer.learning_rate=interval(1e-4,1e-2)"]
 HINTS = {"unknown game": "breakout", "unknown environment": "CartPole-v1"}
 
 
@@ -140,6 +153,23 @@ def test_a_file_in_the_place_of_a_folder(words, shell, tmp_path):
         assert done.stderr.count("\n") == 1
     assert (tmp_path / "file").read_text() == "of the user"
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+@pytest.mark.parametrize(("sweeper", "stored"), [("optuna", []), ("optuna", STORED), ("pbt", [])])
+def test_a_stack_for_which_there_is_no_memory(sweeper, stored, shell, tmp_path):
+    """Of a lone run it would be a quarter, so that only the launcher can tell."""
+    capacity = installed_memory() // 4 // 34  # bytes of one step in CartPole
+    members = ["hydra.sweeper.trials=8", "hydra.sweeper.seeds_per_trial=1"]
+    members = members if sweeper == "optuna" else ["hydra.sweeper.population=8"]
+    words = ["-m", f"hydra/sweeper={sweeper}", RATES, *members, *stored, f"memory.capacity_steps={capacity}"]
+    done = shell("train", *SHORT, *words)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.splitlines()[-1].startswith(f"error: memory.capacity_steps={capacity}: needs ")
+    assert "for 8 members of one population" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.rglob("*")] == (["there.db"] if stored else [])
+    if stored:
+        assert optuna.get_all_study_names(f"sqlite:///{tmp_path / 'there.db'}") == []
 
 
 def test_an_empty_folder_of_the_users_stays(shell, tmp_path):

@@ -51,7 +51,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@settings(_EACH, max_examples=60, derandomize=True)
+@settings(_EACH, max_examples=40, derandomize=True)
 @given(words=command_lines())
 def test_a_few_random_command_lines(words, places, tmp_path_factory):
     try_out(words, places, tmp_path_factory.getbasetemp() / "fuzz")
@@ -145,8 +145,8 @@ def check(done: subprocess.CompletedProcess[str], folder: Path, before: Contents
         assert len(errors) == 1 or "the loss stopped being a finite number" in done.stderr
     else:
         assert errors == []
-        if not runs:  # a config was shown, or help
-            assert done.returncode == 0
+        if not runs:  # a config was shown, or help; or many jobs were still being composed
+            assert done.returncode == 0 or "-m" in done.args
             assert after == before
 
 
