@@ -38,7 +38,7 @@ def changed(
     Raises:
         UserError: an override differs from the run in what must stay as it is.
     """
-    before, after = dict(_leaves(run)), dict(_leaves(given))
+    before, after = dict(leaves(run)), dict(leaves(given))
     named = [_key(override) for override in overrides if _key(override) != "resume"]
     differing = sorted(
         key
@@ -52,15 +52,19 @@ def changed(
             "resume", folder, f"the run was begun otherwise: {what}; only {', '.join(_MAY_CHANGE)} may change"
         )
     result = copy.deepcopy(dict(run))
-    schedule = result["optimizer"]["learning_rate_schedule"]
-    spans_the_run = schedule.get("duration_steps", _ABSENT) == result["trainer"]["total_steps"]
     for name in named:
         if name in _MAY_CHANGE and name in given:  # a whole group, in which keys may come and go
             result[name] = copy.deepcopy(given[name])
-    result = with_values(result, {key: after[key] for key in differing if key in after})
-    if spans_the_run:  # and still shall
-        result["optimizer"]["learning_rate_schedule"]["duration_steps"] = result["trainer"]["total_steps"]
-    return result
+    return with_values(result, {key: after[key] for key in differing if key in after})
+
+
+def leaves(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested mappings, each with its dotted key."""
+    if isinstance(values, Mapping) and values:
+        for name, value in values.items():
+            yield from leaves(value, f"{path}.{name}" if path else str(name))
+    else:
+        yield path, values
 
 
 def _key(override: str) -> str:
@@ -73,13 +77,5 @@ def _is_in(key: str, group: str) -> bool:
     return group in ("", key) or key.startswith(f"{group}.")
 
 
-def _leaves(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(values, Mapping) and values:
-        for name, value in values.items():
-            yield from _leaves(value, f"{path}.{name}" if path else str(name))
-    else:
-        yield path, values
-
-
-def _text(leaves: Mapping[str, Any], key: str) -> str:
-    return yaml_text(leaves[key]) if key in leaves else "absent"
+def _text(values: Mapping[str, Any], key: str) -> str:
+    return yaml_text(values[key]) if key in values else "absent"

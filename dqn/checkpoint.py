@@ -22,7 +22,7 @@ from torch import Tensor
 from dqn.errors import UserError
 from dqn.files import sync, write_json
 
-FORMAT = 3
+FORMAT = 4
 _TENSORS, _VALUES = "tensors.safetensors", "values.json"
 _ASIDE = ".aside"
 

@@ -44,11 +44,12 @@ def disk_errors_explained(folder: RunFolder) -> Iterator[None]:
 
 
 @contextmanager
-def memory_errors_explained(folder: RunFolder | None = None) -> Iterator[None]:
+def memory_errors_explained(folder: RunFolder | None = None, members: int = 1) -> Iterator[None]:
     """Turn memory that could not be had into a one-line TrainingError.
 
     Args:
-        folder: of the run that is trained meanwhile, if one is.
+        folder: of the run that is trained meanwhile, if one is; of several that are trained together, of one.
+        members: how many are trained together.
     """
     try:
         yield
@@ -58,8 +59,9 @@ def memory_errors_explained(folder: RunFolder | None = None) -> Iterator[None]:
         asked = re.search(r"allocate (\d+) bytes", str(error))
         line = f"out of memory ({f'for {int(asked[1]) / 1e9:.2g} GB more' if asked else first_line(error)})"
         if folder is not None:
-            advice = "lower memory.capacity_steps, trainer.batch_size or env.num_envs"
-            line = f"{line}: {advice}; {_whats_safe(folder)}"
+            keys = ["memory.capacity_steps", "trainer.batch_size", "env.num_envs"]
+            keys += ["hydra.launcher.max_members"] * (members > 1)
+            line = f"{line}: lower {', '.join(keys[:-1])} or {keys[-1]}; {_whats_safe(folder)}"
         raise TrainingError(line) from error
 
 

@@ -11,11 +11,14 @@ import sys
 from datetime import datetime, timezone
 from importlib.metadata import distributions
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
 _MOST_CHANGES = 1_000_000  # characters of a diff
+_PROJECT = Path(__file__).parents[1]
+_SOURCES = ("conf", "dqn", "scripts")  # what else lies about is nobody's business
 
 
 def provenance() -> dict[str, Any]:
@@ -53,16 +56,33 @@ def installed_memory() -> int | None:
 def _git() -> dict[str, Any] | None:
     """The commit of the code, and what was changed in it since then; None outside a repository."""
 
-    def ask(*arguments: str) -> str:
+    def ask(*arguments: str, **variables: str) -> str:
         return subprocess.run(
-            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
+            ["git", *arguments],
+            cwd=_PROJECT,
+            env=os.environ | variables,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        ).stdout
 
     try:
-        changes = ask("diff", "HEAD")
+        with TemporaryDirectory() as folder:
+            # In an index of its own, where files that nobody has added count as new ones.
+            index = {"GIT_INDEX_FILE": f"{folder}/index"}
+            ask("read-tree", "HEAD", **index)
+            new = ask("ls-files", "-z", "--others", "--exclude-standard", "--", *_SOURCES, **index).split("\0")
+            if any(new):
+                ask("add", "--intent-to-add", "--", *filter(None, new), **index)
+            changes = ask("diff", "HEAD", **index)
         if len(changes) > _MOST_CHANGES:
             changes = f"{changes[:_MOST_CHANGES]}\n[... {len(changes) - _MOST_CHANGES:,} characters more]"
-        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain")), "diff": changes}
+        return {
+            "commit": ask("rev-parse", "HEAD").strip(),
+            "dirty": bool(ask("status", "--porcelain")),
+            "diff": changes,
+        }
     except (OSError, UnicodeDecodeError, subprocess.SubprocessError):
         return None
 

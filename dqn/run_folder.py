@@ -12,6 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
+from dqn.changes import leaves
 from dqn.compose import CONF
 from dqn.config import Config
 from dqn.errors import UserError
@@ -131,7 +132,10 @@ class RunFolder:
         except (OSError, ValueError):  # it was ended before there was one
             record = dict(provenance)
         changed = {key: value for key, value in provenance.items() if value != record.get(key)}
-        record["resumed"] = [*record.get("resumed", []), {"step": step, **changed}]
+        before, now = dict(leaves(self.read_config())), dict(leaves(config))
+        differing = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+        config_changes = {key: {"was": before.get(key), "is": now.get(key)} for key in differing}
+        record["resumed"] = [*record.get("resumed", []), {"step": step, "config": config_changes, **changed}]
         write_json(path, record)
         self.write_config(config)
 

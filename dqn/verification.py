@@ -23,7 +23,7 @@ from dqn.compose import with_values
 from dqn.config import Config
 from dqn.cores import available_cores
 from dqn.errors import UserError
-from dqn.events import End, Event, Pause
+from dqn.events import End, Episode, Event, Pause
 from dqn.experiment import build_trainer
 from dqn.interruption import interruptible
 from dqn.observers.metrics_file import OF_THE_CLOCK, record_of
@@ -31,10 +31,18 @@ from dqn.observers.progress import ProgressBar
 from dqn.options import MODULES, RUN
 from dqn.provenance import provenance
 from dqn.run_folder import RunFolder
+from dqn.sweep.lineage import read_lineage
 from dqn.terminal import say
 from dqn.trainer import Trainer
 from dqn.trusted import read_run_config
 from dqn.validation import validate
+
+_WITHOUT_TRACE = ("checkpoint", "export", "logger")  # groups of keys
+_WITHOUT_EVALUATIONS = {
+    "evaluation.every_steps": None,
+    "evaluation.stop": {"mean_return": None, "evaluations": 1, "optimal": False, "max_value_change": None},
+}
+_OF_TRAINING = ("steps", "updates", "learner", "episodes", "observations", "environment")
 
 
 @checked_dataclass(config=ConfigDict(extra="forbid"), frozen=True)
@@ -76,10 +84,17 @@ def verify_run(options: VerifyOptions) -> int:
     if not records:
         raise UserError("run", folder, "has recorded nothing yet that could be compared")
     was = _provenance(folder)
-    configs, place = _configs(folder, was, options.modules)
-    trainer = build_trainer(configs)
     steps = options.steps or records[-1]["step"]
-    verification = _Verification(trainer, place, folder, records, steps)
+    bred_step = _first_replacement(folder)
+    if bred_step is not None and bred_step <= steps:
+        say(f"note: members were replaced from step {bred_step:,} on, which is not made again")
+        steps = bred_step - 1
+    changed = _changes_in_records(was)
+    if changed:
+        say(f"note: {', '.join(changed)} changed as the run was resumed; only episodes and learning are compared")
+    configs, place = _configs(folder, was, options.modules, bool(changed))
+    trainer = build_trainer(configs)
+    verification = _Verification(trainer, place, folder, records, steps, only_training=bool(changed))
     try:
         with interruptible(trainer):
             difference = verification.run()
@@ -98,13 +113,20 @@ class _Verification:
     """A run that is made again beside its records."""
 
     def __init__(
-        self, trainer: Trainer, place: int, folder: RunFolder, records: Sequence[dict[str, Any]], steps: int
+        self,
+        trainer: Trainer,
+        place: int,
+        folder: RunFolder,
+        records: Sequence[dict[str, Any]],
+        steps: int,
+        only_training: bool,
     ) -> None:
-        self._trainer, self._place, self._steps = trainer, place, steps
+        self._trainer, self._place, self._steps, self._only_training = trainer, place, steps, only_training
         self._frames_per_step = trainer.parts.environment.spec.frames_per_step
-        self._records = records
+        self._records = [record for record in records if record["kind"] == "episode" or not only_training]
         self._compared = self._compared_checkpoints = self._last_step = 0
-        self._saved = {step_of(saved): saved for saved in checkpoints(folder.checkpoints)}
+        saved = {step_of(place): place for place in checkpoints(folder.checkpoints)}
+        self._saved = {step: place for step, place in saved.items() if step <= steps}
         self._progress = ProgressBar(steps, None, self._frames_per_step, f"verifying {folder}")
 
     @property
@@ -133,13 +155,15 @@ class _Verification:
     def _difference(self, event: Event) -> Difference | None:
         if isinstance(event, Pause):
             return self._from_checkpoint(event.step)
-        if event.member != self._place:
+        if event.member != self._place or (self._only_training and not isinstance(event, (Episode, End))):
             return None
         self._progress.on_event(event)
         then = self._records[self._compared]
         now = json.loads(json.dumps(record_of(event, self._frames_per_step)))
         if isinstance(event, End) and event.status == "interrupted":
             raise KeyboardInterrupt  # this time, not then
+        if isinstance(event, End) and self._only_training:
+            return None if self._is_done else Difference(event.step, "the next record", then["kind"], now["kind"])
         if then["kind"] == "end" and then["status"] in ("interrupted", "pruned"):
             self._compared += 1  # by somebody who is not here
             return None
@@ -159,12 +183,29 @@ class _Verification:
             return None
         then = load_state(place)["trainer"]
         now = members.select(self._trainer.state_dict(memory=False), [self._place])
+        if self._only_training:
+            then, now = ({name: state[name] for name in _OF_TRAINING} for state in (then, now))
         for name, one, other in _leaves(then, now, ""):
             is_same = torch.equal(one, other) if isinstance(one, Tensor) and isinstance(other, Tensor) else one == other
             if not is_same:
                 return Difference(step, f"{name} in {place.name}", _shown(one, other), _shown(other, one))
         self._compared_checkpoints += 1
         return None
+
+
+def _first_replacement(folder: RunFolder) -> int | None:
+    """The step from which members of population-based training go on as copies of others."""
+    try:
+        births = read_lineage(folder.path.absolute().parent)
+    except (OSError, ValueError, TypeError):  # it was none
+        return None
+    return min((birth.step for birth in births if birth.parent is not None), default=None)
+
+
+def _changes_in_records(was: Mapping[str, Any]) -> list[str]:
+    """The keys that changed as the run was resumed and on which it depends what is recorded."""
+    changed = {key for resumed in was.get("resumed", []) for key in resumed.get("config", {})}
+    return sorted(key for key in changed if key != "trainer.profile" and not key.startswith(_WITHOUT_TRACE))
 
 
 def _records(path: Path) -> list[dict[str, Any]]:
@@ -179,7 +220,9 @@ def _provenance(folder: RunFolder) -> dict[str, Any]:
     return record
 
 
-def _configs(folder: RunFolder, was: Mapping[str, Any], modules: Sequence[str]) -> tuple[list[Config], int]:
+def _configs(
+    folder: RunFolder, was: Mapping[str, Any], modules: Sequence[str], only_training: bool
+) -> tuple[list[Config], int]:
     """The configs of the run's population, and its place there."""
     names: list[str] = was.get("population", [folder.path.name])
     folders = [RunFolder(folder.path.absolute().parent / name) for name in names]
@@ -188,7 +231,9 @@ def _configs(folder: RunFolder, was: Mapping[str, Any], modules: Sequence[str]) 
         say(f"{folder} was trained in a stack of {len(names)}, {problem}")
         names, folders = [folder.path.name], [folder]
     threads = was.get("threads", available_cores())
-    as_then = {"trainer.threads": threads} if threads <= available_cores() else {}
+    as_then: dict[str, Any] = {"trainer.threads": threads} if threads <= available_cores() else {}
+    if only_training:
+        as_then |= _WITHOUT_EVALUATIONS
     configs = [validate(Config, with_values(read_run_config(one, "run", modules), as_then)) for one in folders]
     return configs, names.index(folder.path.name) if folder.path.name in names else 0
 

@@ -76,9 +76,10 @@ def test_what_the_past_depends_on_is_refused_by_name(override, named):
     assert "\n" not in str(error.value)
 
 
-def test_a_schedule_over_the_whole_run_still_is():
+def test_a_schedule_over_the_whole_run_ends_where_it_would_have_ended():
+    """A longer run with the longer schedule would have had another past."""
     run = (*RUN, "optimizer/learning_rate_schedule=linear", "optimizer.learning_rate_schedule.end=0.1")
-    run = (*run, "optimizer.learning_rate_schedule.duration_steps=100000")
+    run = (*run, "optimizer.learning_rate_schedule.duration_steps=${trainer.total_steps}")
     before, after = go_on("trainer.total_steps=90000", run=run)
-    assert before["optimizer"]["learning_rate_schedule"]["duration_steps"] == before["trainer"]["total_steps"]
-    assert after["optimizer"]["learning_rate_schedule"]["duration_steps"] == 90000
+    assert before["optimizer"]["learning_rate_schedule"]["duration_steps"] == before["trainer"]["total_steps"] != 90000
+    assert after == with_values(before, {"trainer.total_steps": 90000})

@@ -11,7 +11,7 @@ import torch
 
 from dqn import checkpoint, run
 from dqn.checkpoint import Checkpoints, checkpoints
-from dqn.compose import compose_config
+from dqn.compose import compose_config, with_values
 from dqn.errors import UserError
 from dqn.verification import VerifyOptions, verify_run
 
@@ -121,6 +121,30 @@ def test_a_member_of_a_stack_is_made_again_among_the_others(tmp_path, capsys):
     shutil.rmtree(tmp_path / "2")
     verify_run(VerifyOptions(str(tmp_path / "1"), 100))
     assert "was trained in a stack of 3, whose other runs are not beside it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"trainer.log_every_steps": 70}, {"evaluation.every_steps": 100, "evaluation.stop.mean_return": 1.0}],
+    ids=["log", "evaluation"],
+)
+def test_records_that_changed_as_the_run_was_resumed_are_left_out(folder, capsys, changes):
+    values = with_values(compose_config(SHORT), {"trainer.total_steps": 1200, **changes})
+    run.resume([values], [folder])
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    episodes = [record for record in records if record["kind"] == "episode"]
+    capsys.readouterr()
+    status = verify_run(VerifyOptions(str(folder)))
+    out, err = capsys.readouterr()
+    assert status == 0, out
+    assert out.startswith(f"{folder} reproduces: {len(episodes)} records and ")
+    keys = ", ".join(sorted([*changes, "trainer.total_steps"]))
+    assert f"note: {keys} changed as the run was resumed; only episodes and learning are compared" in err
+    number = records.index(episodes[-1])
+    change_record(folder, number, episode_return=-1.0)
+    status, said = verified(folder, capsys)
+    assert status == 1
+    assert f"at step {episodes[-1]['step']:,}: episode episode_return was -1.0" in said
 
 
 def test_what_cannot_be_compared(folder, tmp_path):

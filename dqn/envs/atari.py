@@ -161,8 +161,8 @@ class AtariEnvironment:
             self._picture = pictures[0, 0]
         return np.asarray(frames)
 
-    def begin_anew(self, chosen: Array, seeds: Sequence[int]) -> Array:
-        """Start other games where chosen (N,) bool; see `ReseedableEnvironment.begin_anew`. Not of games drawn."""
+    def begin_anew(self, chosen: Array, seeds: Sequence[int], episodes: Array) -> Array:
+        """Start other games where chosen; see `ReseedableEnvironment.begin_anew`. Not of games drawn."""
         ale_seeds = np.array([int(seed) % _SEEDS for seed in seeds])
         frames, info = self._games.reset(seed=ale_seeds, options={"reset_mask": chosen})
         self._lives = info["lives"]

@@ -132,8 +132,13 @@ class ReseedableEnvironment(Environment, Protocol):
     is_deterministic: bool
     calls_per_seed: int
 
-    def begin_anew(self, chosen: Array, seeds: Sequence[int]) -> Array:
-        """Start other episodes where chosen (N,) bool, each with a seed of its own, in place of those under way.
+    def begin_anew(self, chosen: Array, seeds: Sequence[int], episodes: Array) -> Array:
+        """Start other episodes in place of those under way.
+
+        Args:
+            chosen: where, (N,) bool.
+            seeds: of those chosen, one each.
+            episodes: how many of each environment this comes after, (N,), for those that begin each one elsewhere.
 
         Returns:
             The newest frames of all, (N, *frame_shape).

@@ -52,7 +52,7 @@ class GridWorld(gymnasium.Env[Observation, np.int64]):
         hole_reward: for the move into a hole, likewise.
         slip_probability: that a move goes sideways instead, half of it to either side.
         start: "fixed" begins at S; "random" at any free cell (S is one), uniformly; "every" at the free cells
-            in turn, in reading order; a seeded reset begins with the first again.
+            in turn, in reading order; a seeded reset begins with the first again, or as `share_starts` says.
         max_steps: time limit in moves; truncates.
         observation: "index", the state's number; "one_hot", of length num_states; "coordinates", row and
             column, each scaled to [-1, 1]; "image", the map in greys, (1, 84, 84) bytes.
@@ -175,9 +175,12 @@ class GridWorld(gymnasium.Env[Observation, np.int64]):
             observation = greys[None, rows[:, None], columns]  # (1, 84, 84)
         return observation
 
-    def share_starts(self, index: int, count: int) -> None:
-        """Be number `index` of `count` environments that go through all starts together, each start once."""
-        self._first_start, self._start_stride = index, count
+    def share_starts(self, index: int, count: int, episodes: int = 0) -> None:
+        """Be number `index` of `count` environments that go through all starts together, each start once.
+
+        The next seeded reset begins where it is the turn of this one after so many episodes.
+        """
+        self._first_start, self._start_stride = index + episodes * count, count
 
     def optimal_return(self, start: int | None = None) -> float:
         """The best expected undiscounted return from a state, by default from this episode's start.

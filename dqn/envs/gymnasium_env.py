@@ -80,9 +80,7 @@ class GymnasiumEnvironment:
         registered = self._vector.envs[0].spec
         self.is_deterministic = registered is None or not registered.nondeterministic
         self._was_ended = np.zeros(num_envs, dtype=np.bool_)
-        for index, env in enumerate(self.unwrapped):
-            if hasattr(env, "share_starts"):
-                env.share_starts(index % (num_envs // members), num_envs // members)
+        self._envs_per_member = num_envs // members
 
     @property
     def unwrapped(self) -> list[gymnasium.Env[Any, Any]]:
@@ -91,13 +89,16 @@ class GymnasiumEnvironment:
 
     def reset(self, seeds: Sequence[int]) -> Array:
         """Start N new episodes; see `Environment.reset`."""
+        everywhere = np.ones(self.num_envs, dtype=np.bool_)
+        self._share_starts(everywhere, np.zeros(self.num_envs, dtype=np.int64))
         with self._blamed():
             observations, _ = self._vector.reset(seed=[int(seed) for seed in seeds])
         self._was_ended = np.zeros(self.num_envs, dtype=np.bool_)
         return self._to_frames(observations)
 
-    def begin_anew(self, chosen: Array, seeds: Sequence[int]) -> Array:
-        """Start other episodes where chosen (N,) bool; see `ReseedableEnvironment.begin_anew`."""
+    def begin_anew(self, chosen: Array, seeds: Sequence[int], episodes: Array) -> Array:
+        """Start other episodes where chosen; see `ReseedableEnvironment.begin_anew`."""
+        self._share_starts(chosen, episodes)
         remaining = iter(seeds)
         all_seeds = [int(next(remaining)) if is_chosen else None for is_chosen in chosen]
         with self._blamed():
@@ -138,6 +139,13 @@ class GymnasiumEnvironment:
         env: Any = self.unwrapped[0]
         drawing: tuple[str, Array] | None = env.path_drawing() if hasattr(env, "path_drawing") else None
         return drawing
+
+    def _share_starts(self, chosen: Array, episodes: Array) -> None:
+        """Tell environments that go through their starts together from where on they do so after a seeded reset."""
+        count = self._envs_per_member
+        for index, env in enumerate(self.unwrapped):
+            if chosen[index] and hasattr(env, "share_starts"):
+                env.share_starts(index % count, count, int(episodes[index]))
 
     @contextmanager
     def _blamed(self) -> Iterator[None]:

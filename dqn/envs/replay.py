@@ -33,15 +33,17 @@ class ReplayedEnvironment:
             "ends": np.bool_,
         }
         self._log: list[tuple[Array, Array, Array]] = []  # of the last step calls the columns, (N,) each
-        # Of each environment, (N,): its seed at `reset`, how many seeds it has had since, and where in the log the
-        # present one came.
-        self._seeds, self._reseeds, self._begins = np.zeros((3, self.num_envs), dtype=np.int64)
+        # Of each environment, (N,): its seed at `reset`, and how many seeds and episodes it has had since; of the
+        # present seed the place in the log, and how many episodes there were before.
+        self._seeds, self._reseeds, self._episodes = np.zeros((3, self.num_envs), dtype=np.int64)
+        self._begins, self._episodes_before = np.zeros((2, self.num_envs), dtype=np.int64)
         self._frames: Array = np.zeros(self.num_envs)  # the newest, (N, *frame_shape)
 
     def reset(self, seeds: Sequence[int]) -> Array:
         """Start N new episodes; see `Environment.reset`."""
         self._seeds = np.array(seeds, dtype=np.int64)
-        self._reseeds, self._begins = np.zeros((2, self.num_envs), dtype=np.int64)
+        self._reseeds, self._episodes = np.zeros((2, self.num_envs), dtype=np.int64)
+        self._begins, self._episodes_before = np.zeros((2, self.num_envs), dtype=np.int64)
         self._log.clear()
         self._frames = self._environment.reset(seeds)
         return self._frames
@@ -58,6 +60,7 @@ class ReplayedEnvironment:
                     return result._replace(frames=self._begin_anew(due))
                 except Exception:  # this step call has not been made, then: what is saved ends before it
                     self._reseeds -= due
+                    self._episodes -= result.was_reset
                     del self._log[-1]
                     self._frames = before
                     raise
@@ -79,7 +82,7 @@ class ReplayedEnvironment:
         """See `Environment.select`."""
         places = list(chosen)
         selected = ReplayedEnvironment(self._environment.select(places))
-        for name in ("_seeds", "_reseeds", "_begins", "_frames"):
+        for name in ("_seeds", "_reseeds", "_episodes", "_begins", "_episodes_before", "_frames"):
             setattr(selected, name, getattr(self, name)[places])
         for actions, rewards, ended in self._log:
             selected._log.append((actions[places], rewards[places], ended[places]))
@@ -96,6 +99,7 @@ class ReplayedEnvironment:
         state: dict[str, Any] = {
             "seeds": torch.from_numpy(self._seeds.copy()),
             "reseeds": torch.from_numpy(self._reseeds.copy()),
+            "episodes_before": torch.from_numpy(self._episodes_before.copy()),
             "frames": torch.from_numpy(np.array(self._frames)),
         }
         for i, (name, dtype) in enumerate(self._columns.items()):
@@ -119,6 +123,7 @@ class ReplayedEnvironment:
         for call in range(longest + 1):  # those with less to replay begin later, and all come to the end together
             begins = lengths == longest - call
             if begins.any():
+                self._episodes[begins] = state["episodes_before"].numpy()[begins]
                 self._begin_anew(begins)
             if call < longest:
                 at = call - (longest - lengths)
@@ -135,6 +140,7 @@ class ReplayedEnvironment:
         result = self._environment.step(actions)
         # In few operations: this is done at every step, for small environments, too.
         self._log.append((actions.astype(self._columns["actions"]), result.raw_rewards, result.ended))
+        self._episodes += result.was_reset
         self._frames = result.frames
         return result
 
@@ -144,8 +150,9 @@ class ReplayedEnvironment:
             derive_seed(int(seed), "reseed", int(count)) if count else int(seed)
             for seed, count in zip(self._seeds[chosen], self._reseeds[chosen], strict=True)
         ]
-        self._frames = self._environment.begin_anew(chosen, seeds)
+        self._frames = self._environment.begin_anew(chosen, seeds, self._episodes)
         self._begins[chosen] = len(self._log)
+        self._episodes_before[chosen] = self._episodes[chosen]
         unused = int(self._begins.min())
         del self._log[:unused]
         self._begins -= unused

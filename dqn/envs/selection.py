@@ -32,14 +32,16 @@ class Selection:
         frames: Array = self._all.reset(all_seeds.tolist())[self._chosen]
         return frames
 
-    def begin_anew(self, chosen: Array, seeds: Sequence[int]) -> Array:
+    def begin_anew(self, chosen: Array, seeds: Sequence[int], episodes: Array) -> Array:
         """See `ReseedableEnvironment.begin_anew`."""
         chosen_of_all = np.zeros(self._all.num_envs, dtype=np.bool_)
         chosen_of_all[self._chosen] = chosen
+        episodes_of_all = np.zeros(self._all.num_envs, dtype=np.int64)
+        episodes_of_all[self._chosen] = episodes
         # In the order of all, in which the seeds are handed out.
         order = np.argsort(self._chosen[chosen])
-        frames: Array = self._all.begin_anew(chosen_of_all, [seeds[i] for i in order])[self._chosen]
-        return frames
+        frames = self._all.begin_anew(chosen_of_all, [seeds[i] for i in order], episodes_of_all)
+        return np.asarray(frames[self._chosen])
 
     def step(self, actions: Array) -> StepResult:
         """Take actions (N,) int64; see `StepResult`."""

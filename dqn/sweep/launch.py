@@ -21,6 +21,7 @@ from dqn.compose import resolve
 from dqn.config import Config, Positive
 from dqn.cores import default_threads
 from dqn.errors import UserError
+from dqn.faults import memory_errors_explained
 from dqn.interruption import terminable
 from dqn.run_folder import RunFolder
 from dqn.sweep import outcome
@@ -339,8 +340,11 @@ def _train_together(group: Group) -> Summaries:
             for number, child in children.items()
         }
 
-    with StackProgress(group.title, len(jobs), group.first.trainer, group.draws) as watcher:
-        paths = [job.folder for job in jobs]
+    paths = [job.folder for job in jobs]
+    with (
+        memory_errors_explained(RunFolder(paths[0]), len(jobs)),
+        StackProgress(group.title, len(jobs), group.first.trainer, group.draws) as watcher,
+    ):
         hooks = watcher, None if judge is None else judged, None if breeder is None else bred
         if jobs[0].checkpoint_step > 0:
             values = [RunFolder(path).read_config() for path in paths]

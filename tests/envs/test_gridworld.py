@@ -211,6 +211,8 @@ def test_environments_share_the_starts() -> None:
         env.share_starts(index, 4)
         visited += [int(env.reset(seed=9)[0]), int(env.reset()[0])]
     assert visited == [0, 6, 1, 7, 3, 0, 5, 1]
+    env.share_starts(3, 4, episodes=1)
+    assert int(env.reset(seed=9)[0]) == 1
 
 
 def test_random_starts_are_uniform_and_follow_the_seed() -> None:

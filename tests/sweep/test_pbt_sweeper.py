@@ -13,7 +13,7 @@ from hydra._internal.callbacks import Callbacks
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
 
-from dqn import checkpoint
+from dqn.checkpoint import Checkpoints
 from dqn.errors import UserError
 from dqn.report.sweep import report_sweep
 from dqn.report.sweep_runs import read_jobs
@@ -21,6 +21,7 @@ from dqn.run_folder import RunFolder
 from dqn.sweep.breeder import TruncationBreeder
 from dqn.sweep.lineage import LINEAGE, read_lineage
 from dqn.sweep.pbt_sweeper import PopulationTraining
+from dqn.verification import VerifyOptions, verify_run
 
 pytestmark = pytest.mark.search
 
@@ -66,7 +67,7 @@ def whole(trained, tmp_path):
 
 
 def last_state(folder: Path, member: int):
-    return checkpoint.load_last(RunFolder(folder / f"{member}-seed{member}").checkpoints, "")[0]
+    return Checkpoints(RunFolder(folder / f"{member}-seed{member}").checkpoints).load_last("")[0]
 
 
 def evaluations(folder: Path, member: int):
@@ -150,6 +151,14 @@ def test_killed_before_the_first_checkpoint_it_begins_anew(whole, make_training,
             make_training(*SPACE, "hydra.sweep.dir=killed").run()
     make_training(*SPACE, "sweep.resume=killed").run()
     assert Path("killed", LINEAGE).read_bytes() == (whole / LINEAGE).read_bytes()
+
+
+def test_a_member_is_verified_up_to_the_first_replacement(whole, capsys):
+    first = min(birth.step for birth in read_lineage(whole) if birth.parent is not None)
+    assert verify_run(VerifyOptions(str(whole / "2-seed2"))) == 0
+    out, err = capsys.readouterr()
+    assert f"members were replaced from step {first:,} on, which is not made again" in err
+    assert f"up to step {first - 1:,} are the same" in out
 
 
 def test_a_complete_sweep_has_nothing_left_to_do(whole, make_training):

@@ -140,7 +140,7 @@ def _values(schema: Schema, longest: float | None) -> Text:
             return st.one_of(st.integers(low, int(min(high, low + 300))), st.sampled_from(ends)).map(str)
         ends = [low, math.nextafter(low, -math.inf), math.nextafter(low, math.inf), -low]
         ends += [high, math.nextafter(high, 0), math.nextafter(high, math.inf)] if high < math.inf else []
-        return st.one_of(st.floats(low, min(high, low + 100)), st.sampled_from(ends)).map(repr)
+        return st.one_of(st.floats(low, min(high, low + 100), allow_subnormal=False), st.sampled_from(ends)).map(repr)
     if schema.type == "array":
         items = _values(schema.child(0), longest)
         return st.lists(items, max_size=3).map(lambda items: f"[{','.join(items)}]")

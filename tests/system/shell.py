@@ -104,9 +104,11 @@ class Script:
         self._process.kill()
 
 
-def run_script(script: str, words: Sequence[str], folder: Path, beside: Path) -> subprocess.CompletedProcess[str]:
+def run_script(
+    script: str, words: Sequence[str], folder: Path, beside: Path, changes: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """scripts/<script>.py with these words, in this folder; what it prints stands meanwhile in files `beside`."""
-    return Script(script, words, folder, beside).done()
+    return Script(script, words, folder, beside, changes).done()
 
 
 def _be_script(
@@ -128,6 +130,7 @@ def _be_script(
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    sys.path[:0] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))  # which came too late
     path = ROOT / "scripts" / f"{script}.py"
     sys.argv = [str(path), *words]
     try:
@@ -144,12 +147,13 @@ def start_script(script: str, words: Sequence[str], folder: Path, **options: obj
     return subprocess.Popen(command, cwd=folder, stdout=pipe, stderr=pipe, text=True, **options)
 
 
-def interrupted(words: Sequence[str], folder: Path, once_written: Path) -> subprocess.CompletedProcess[str]:
+def interrupted(
+    words: Sequence[str], folder: Path, beside: Path, once_written: Path
+) -> subprocess.CompletedProcess[str]:
     """scripts/train.py with these words, in this folder, which gets a Ctrl-C once there is something in a file."""
-    process = start_script("train", words, folder)
+    script = Script("train", words, folder, beside)
     deadline = time.monotonic() + 120
     while not (once_written.exists() and once_written.stat().st_size > 0) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=120)
-    return subprocess.CompletedProcess(words, process.returncode, stdout, stderr)
+        script.wait(0.01)
+    os.kill(script.pid, signal.SIGINT)
+    return script.done(timeout=120)

@@ -286,10 +286,23 @@ def test_a_replay_memory_that_cannot_be_had(tmp_path, several):
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 1
     (line,) = [line for line in stderr.splitlines() if ": step " not in line]
+    advice = "lower memory.capacity_steps, trainer.batch_size, env.num_envs or hydra.launcher.max_members"
     if several:
-        assert line.startswith("cartpole, 2 jobs from 0 failed: RuntimeError: ")
-        assert "can't allocate memory: you tried to allocate 3200000" in line
+        problem = f"cartpole, 2 jobs from 0 failed: out of memory (for 3.2 GB more): {advice}"
     else:
         advice = "lower memory.capacity_steps, trainer.batch_size or env.num_envs"
-        assert line == f"error: out of memory (for 3.2 GB more): {advice}; no checkpoint had been written"
+        problem = f"error: out of memory (for 3.2 GB more): {advice}"
+    assert line == f"{problem}; no checkpoint had been written"
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others do not limit the memory of a process that runs")
+def test_memory_that_cannot_be_had_any_more_in_mid_run(at_gate, start, tmp_path):
+    with at_gate("memory.warmup_steps=300", "trainer.batch_size=200_000", "trainer.learn_every_steps=20") as script:
+        used_bytes = int(Path(f"/proc/{script.pid}/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.prlimit(script.pid, resource.RLIMIT_AS, (used_bytes, used_bytes))
+    status, (line,) = ended(script)
+    assert status == 1
+    assert line.startswith("error: out of memory (")
+    assert line.endswith(f"trainer.batch_size or env.num_envs; the last checkpoint is {LAST}")
+    check_resumes(tmp_path, start)

@@ -12,30 +12,37 @@ import time
 from pathlib import Path
 
 import pytest
-from shell import SHORT, start_script
+from shell import SHORT, Script
 
 LONG = [word for word in SHORT if not word.startswith(("trainer.total_steps", "checkpoint", "evaluation.stop"))]
 LONG += ["trainer.total_steps=10000000", "evaluation.stop.mean_return=null", "evaluation.every_steps=null"]
 
 
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+@pytest.fixture
+def start(tmp_path, tmp_path_factory):
+    """start("seed=1") begins such a run in the folder `run`."""
+    beside = tmp_path_factory.mktemp("printed")
+    return lambda *words: Script("train", [*LONG, "hydra.run.dir=run", *words], tmp_path, beside)
+
+
+def wait_for(path: Path, script: Script) -> None:
     deadline = time.monotonic() + 120
     while not (path.exists() and path.stat().st_size > 0):
-        assert process.poll() is None, process.communicate()
+        assert script.is_running, script.printed
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_leaves_checkpoint_and_summary_within_ten_seconds(number, tmp_path):
-    process = start_script("train", [*LONG, "hydra.run.dir=run"], tmp_path)
-    wait_for(tmp_path / "run" / "metrics.jsonl", process)
+def test_a_signal_leaves_checkpoint_and_summary_within_ten_seconds(number, start, tmp_path):
+    script = start()
+    wait_for(tmp_path / "run" / "metrics.jsonl", script)
     sent = time.monotonic()
-    process.send_signal(number)
-    _, stderr = process.communicate(timeout=60)
+    os.kill(script.pid, number)
+    done = script.done(timeout=60)
     assert time.monotonic() - sent < 10
-    assert process.returncode == 130
-    assert "Traceback" not in stderr
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["status"] == "interrupted"
     (place,) = (tmp_path / "run" / "checkpoints").iterdir()
@@ -66,26 +73,25 @@ def test_a_signal_while_compiling_does_not_wait_for_the_compiler(tmp_path):
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-000000000000"]
 
 
-def test_a_second_process_in_the_folder_is_refused(shell, tmp_path):
-    process = start_script("train", [*LONG, "hydra.run.dir=run"], tmp_path)
+def test_a_second_process_in_the_folder_is_refused(start, shell, tmp_path):
+    script = start("checkpoint.every_steps=null")
     try:
-        wait_for(tmp_path / "run" / "metrics.jsonl", process)
+        wait_for(tmp_path / "run" / "metrics.jsonl", script)
         second = shell("train", "resume=run", "trainer.total_steps=20000000")
         expected = "error: resume=run: another process is training in this folder; only one can\n"
         assert (second.returncode, second.stderr) == (2, expected)
     finally:
-        process.kill()
-        process.communicate()
-    steps = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])["step"]
-    resumed = shell("train", "resume=run", f"trainer.total_steps={steps + 3000}", "evaluation.final_episodes=1")
+        script.kill()
+        script.wait(60)
+    resumed = shell("train", "resume=run", "trainer.total_steps=300", "evaluation.final_episodes=1")
     assert resumed.returncode == 0, "the lock ends with its process"
 
 
-def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(shell, tmp_path):
-    process = start_script("train", [*LONG, "hydra.run.dir=run"], tmp_path)
-    wait_for(tmp_path / "run" / "metrics.jsonl", process)
-    process.kill()
-    process.communicate()
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(start, shell, tmp_path):
+    script = start()
+    wait_for(tmp_path / "run" / "metrics.jsonl", script)
+    script.kill()
+    script.wait(60)
     resumed = shell("train", "resume=run", "trainer.total_steps=300")
     assert resumed.returncode == 0, resumed.stderr
     assert "run has no checkpoint yet: it begins again" in resumed.stderr
@@ -119,7 +125,7 @@ def test_an_environment_that_raises(shell, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     words = [*SHORT, "env=gymnasium", "env.id=faulty:Faulty-v0", "evaluation.stop.mean_return=null"]
     words += ["evaluation.every_steps=null"]
-    failed = run(["train", *words, "hydra.run.dir=run"], tmp_path)
+    failed = shell("train", *words, "hydra.run.dir=run")
     assert failed.returncode == 1
     error = failed.stderr.splitlines()[-1]
     assert error.startswith("error: faulty:Faulty-v0 raised RuntimeError: the cable is loose, after step ")
@@ -127,25 +133,18 @@ def test_an_environment_that_raises(shell, tmp_path, monkeypatch):
     assert "Traceback" not in failed.stderr
     assert "the cable" in (tmp_path / "run" / "error.txt").read_text()
     (tmp_path / "mended").touch()
-    assert run(["train", "resume=run", "modules=[faulty]"], tmp_path).returncode == 0
-    assert run(["train", *words, "hydra.run.dir=whole"], tmp_path).returncode == 0
+    assert shell("train", "resume=run", "modules=[faulty]").returncode == 0
+    assert shell("train", *words, "hydra.run.dir=whole").returncode == 0
     for file in ("export/policy.safetensors", "checkpoints/step-000000000300/tensors.safetensors"):
         assert (tmp_path / "run" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
-
-
-def run(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """In a process of its own, which imports from the folder."""
-    process = start_script(words[0], words[1:], folder)
-    stdout, stderr = process.communicate(timeout=120)
-    return subprocess.CompletedProcess(words, process.returncode, stdout, stderr)
 
 
 def test_a_checkpoint_of_an_older_format_is_refused_by_name(shell, tmp_path):
     assert shell("train", *SHORT, "hydra.run.dir=run").returncode == 0
     for place in (tmp_path / "run" / "checkpoints").iterdir():
         record = json.loads((place / "values.json").read_text())
-        (place / "values.json").write_text(json.dumps({**record, "format": 2}))
+        (place / "values.json").write_text(json.dumps({**record, "format": 3}))
     shutil.rmtree(tmp_path / "run" / "export")
     refused = shell("train", "resume=run", "trainer.total_steps=400")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
-    assert "checkpoint step-000000000300 has format 2; this version reads 3" in refused.stderr
+    assert "checkpoint step-000000000300 has format 3; this version reads 4" in refused.stderr

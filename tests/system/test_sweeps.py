@@ -74,11 +74,11 @@ def test_folders_in_which_no_sweep_can_begin_or_go_on(shell, tmp_path):
         assert [path.name for path in tmp_path.rglob("*")] == ["taken", "notes.txt"]
 
 
-def test_a_sweep_is_broken_off_and_goes_on(shell, tmp_path):
+def test_a_sweep_is_broken_off_and_goes_on(shell, tmp_path, tmp_path_factory):
     words = [*SMALL, "-m", "seed=0,1", "trainer.batch_size=8,6", "hydra.launcher.max_members=2"]
     words += ["trainer.total_steps=2000", "evaluation.every_steps=1000", "checkpoint.every_steps=null"]
     second = tmp_path / "sweep" / "2-seed0" / "metrics.jsonl"
-    done = interrupted([*words, "hydra.sweep.dir=sweep"], tmp_path, second)
+    done = interrupted([*words, "hydra.sweep.dir=sweep"], tmp_path, tmp_path_factory.mktemp("printed"), second)
     assert done.returncode == 130, done.stderr
     *_, advice, last = done.stderr.splitlines()
     assert (done.stdout, last) == ("", "interrupted")

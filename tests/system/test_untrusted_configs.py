@@ -6,14 +6,12 @@ Each does its harm if `dqn.trusted` is left out. What it would leave behind is a
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
-from shell import ROOT, SHORT, environment, run_script
+from shell import SHORT, run_script
 
 from dqn.compose import compose_config
 from dqn.run_folder import primary_config
@@ -253,11 +251,10 @@ MARKING = "open('mark', 'w').close()\n"
 
 def train(words, folder, script="train"):
     """A script in a folder in which Python finds modules."""
+    beside = folder.parent / "printed"
+    beside.mkdir(exist_ok=True)
     paths = f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-    command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *words]
-    return subprocess.run(
-        command, cwd=folder, env=environment() | {"PYTHONPATH": paths}, capture_output=True, text=True, check=False
-    )
+    return run_script(script, words, folder, beside, {"PYTHONPATH": paths})
 
 
 @pytest.mark.parametrize(

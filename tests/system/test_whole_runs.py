@@ -60,7 +60,7 @@ def test_the_saved_config_runs_again_to_the_same_bytes(shell, tmp_path):
     assert not (tmp_path / "three").exists()
 
 
-def test_interrupted_and_resumed(shell, tmp_path):
+def test_interrupted_and_resumed(shell, tmp_path, tmp_path_factory):
     words = [word for word in SHORT if not word.startswith(("trainer.total_steps", "checkpoint"))]
     words += [
         "trainer.total_steps=100000",
@@ -68,7 +68,7 @@ def test_interrupted_and_resumed(shell, tmp_path):
         "hydra.run.dir=run",
     ]
     metrics = tmp_path / "run" / "metrics.jsonl"
-    done = interrupted(words, tmp_path, metrics)
+    done = interrupted(words, tmp_path, tmp_path_factory.mktemp("printed"), metrics)
     assert done.returncode == 130, done.stderr
     assert "Traceback" not in done.stderr
     assert "resume=run" in done.stdout
