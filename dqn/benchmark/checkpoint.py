@@ -43,6 +43,7 @@ def measure_checkpoints(steps: int, compression: str, folder: Path) -> dict[str,
     values = compose_config([*overrides, "trainer.log_every_steps=100", "trainer.total_steps=100_000_000"])
     config = validate(Config, values)
     trainer = build_trainer([config])
+    folder.mkdir()
     RunFolder(folder).create(values, provenance())
     saved = Checkpoints(RunFolder(folder).checkpoints)
     training = Training(trainer, [Member(config, values, saved, 4, False)], None, None, None, [folder.name], [0])

@@ -61,7 +61,7 @@ class AtariEnvironment:
     """
 
     is_deterministic = True  # sticky actions are drawn from the seed, too
-    calls_per_seed = 20_000  # a seeded reset loads the game anew, which takes 0.1 s
+    calls_per_seed = 10_000  # a seeded reset loads the game anew, which takes 0.1 s
 
     def __init__(
         self,
