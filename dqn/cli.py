@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from dqn.command_line import check_flags, check_output_subdir, check_ranges, split
+from dqn.command_line import check_flags, check_output_subdir, check_parts_of_hydra, check_ranges, split
 from dqn.errors import TrainingError, UserError
 from dqn.faults import memory_errors_explained
 from dqn.terminal import say
@@ -54,6 +54,7 @@ def train_command() -> int:
     _refuse_pickles(sys.argv)
     check_flags(sys.argv[1:])
     check_output_subdir(overrides)
+    check_parts_of_hydra(overrides)
     check_ranges(overrides)
     statuses = [0]
     errors: list[Exception] = []

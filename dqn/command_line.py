@@ -49,6 +49,16 @@ def check_output_subdir(overrides: Sequence[str]) -> None:
             raise UserError(key, value, "must be null: a run's folder holds its config itself")
 
 
+def check_parts_of_hydra(overrides: Sequence[str]) -> None:
+    """Raise a UserError where Hydra is to have something else in the place of its sweeper's or launcher's settings."""
+    for override in overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        if key in ("hydra.sweeper", "hydra.launcher") and not value.startswith("{"):
+            raise UserError(
+                key, value, f"is a group of settings, of which one is chosen as {key.replace('.', '/')}=name"
+            )
+
+
 def check_ranges(overrides: Sequence[str]) -> None:
     """Raise a UserError for a range of values with no end in sight: Hydra lists them all before it asks anybody."""
     from hydra.core.override_parser.overrides_parser import OverridesParser

@@ -75,6 +75,10 @@ MISTAKES = {
         ["-m", *SEARCH, "experiment=gridworld_dqn", "env=pong"],
         "evaluation.stop.optimal=True: this environment does not know its optimum",
     ),
+    "value in the place of a group": (
+        ["-m", "seed=0,1", "hydra.sweeper=optuna"],
+        "hydra.sweeper=optuna: is a group of settings, of which one is chosen as hydra/sweeper=name",
+    ),
     "long name of a job": (
         ["-m", "seed=" + "x" * 300],
         f"hydra.sweep.subdir=0-seed{'x' * 191}...: there can be no such folder: File name too long",
