@@ -216,6 +216,11 @@ def test_the_network_is_not_changed(tmp_path):
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
 
 
+def test_a_format_that_is_named_twice_is_written_once(tmp_path):
+    written = export_vector_mlp(tmp_path / "export", ("safetensors", "onnx", "safetensors"))
+    assert list(written["files"]) == ["policy.safetensors", "policy.onnx"]
+
+
 def test_every_activation_has_its_keras_counterpart(tmp_path):
     for name in ACTIVATIONS:
         export_vector_mlp(tmp_path / name, ("h5",), network=mlp(VECTOR, [8], name))

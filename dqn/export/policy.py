@@ -56,7 +56,7 @@ def export_policy(
     """
     network = copy.deepcopy(network).cpu().eval()
     skipped = {} if has_keras() or "h5" not in formats else {"policy.h5": _WITHOUT_KERAS}
-    names = [name for name in (f"policy.{suffix}" for suffix in formats) if name not in skipped]
+    names = [name for name in (f"policy.{suffix}" for suffix in dict.fromkeys(formats)) if name not in skipped]
     with _staging(folder) as staging:
         description = {
             **_describe(network, spec),
