@@ -78,8 +78,9 @@ def files_of(folder: Path) -> dict[str, Any]:
     saved = folder / "checkpoints"
     state, recordings, damages = Checkpoints(saved).load_last("run")
     assert damages == []
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if saved not in path.parents}
     return {
-        "files": sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if saved not in path.parents),
+        "files": sorted(files - {".lock"}),  # empty; of a process that was killed it may be left
         "metrics": metrics,
         "summary": summary,
         "policy": (folder / "export" / "policy.safetensors").read_bytes(),
@@ -95,7 +96,7 @@ def joined(recordings: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     """What a memory took in, however many files it is in: a worker whose leader is killed saves once more."""
     names = [name for name in recordings[0] if name != "first"]
     # Of frames the first axis is time, of what else there is the last.
-    axes = {name: 0 if name.startswith("frames") else 1 for name in names}
+    axes = {name: 0 if name.startswith("frame") else 1 for name in names}
     return {name: torch.cat([one[name] for one in recordings], dim=axes[name]) for name in names}
 
 
