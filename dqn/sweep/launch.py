@@ -352,8 +352,9 @@ def _train_together(group: Group) -> Summaries:
                 check_run(one, modules_of(job.values))
             summaries = run.resume(values, paths, *hooks)
         else:
-            for path in paths:
-                shutil.rmtree(path, ignore_errors=True)  # begun, but with nothing to go on from
+            for path in filter(Path.exists, paths):  # begun, but with nothing to go on from
+                with RunFolder(path).locked("sweep.resume"):  # a worker may have outlived its leader
+                    shutil.rmtree(path)
             summaries = run.train([job.values for job in jobs], paths, *hooks)
     return dict(zip(numbers, summaries, strict=True))
 

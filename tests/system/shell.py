@@ -125,7 +125,7 @@ def _be_script(
     if memory_bytes is not None:
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     for descriptor, file in enumerate(files, start=1):
-        os.dup2(os.open(file, os.O_WRONLY), descriptor)
+        os.dup2(os.open(file, os.O_WRONLY | os.O_APPEND), descriptor)  # a worker may outlive its leader
     sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", buffering=1, closefd=False)
     os.chdir(folder)
     os.environ.clear()
