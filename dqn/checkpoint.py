@@ -122,11 +122,6 @@ class Checkpoints:
         Raises:
             UserError: there is none.
         """
-        for aside in self.folder.glob(
-            f".step-*{_ASIDE}"
-        ):  # of a process that was killed as it saved the same step again
-            if not (place := aside.with_name(aside.name[1 : -len(_ASIDE)])).exists():
-                aside.rename(place)
         there = [place for place in checkpoints(self.folder) if latest_step is None or step_of(place) <= latest_step]
         if not there:
             raise UserError(key, run, "has no checkpoint to go on from")
@@ -146,18 +141,25 @@ class Checkpoints:
 
     def _remove_leftovers(self) -> None:
         """Of processes that were killed while they saved or removed."""
+        whole = checkpoints(self.folder)
         for leftover in self.folder.glob(".step-*"):
-            shutil.rmtree(leftover)
+            if leftover not in whole:
+                shutil.rmtree(leftover)
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The complete checkpoints in a folder, oldest first."""
-    return sorted(folder.glob("step-*"))
+    """The complete checkpoints in a folder, oldest first.
+
+    One may lie aside, of a process that was killed as it saved the same step again.
+    """
+    aside = {step_of(place): place for place in folder.glob(f".step-*{_ASIDE}")}
+    found = aside | {step_of(place): place for place in folder.glob("step-*")}
+    return [found[step] for step in sorted(found)]
 
 
 def step_of(place: Path) -> int:
     """The agent step at which a checkpoint was saved, by its name."""
-    return int(place.name.removeprefix("step-"))
+    return int(place.name.removesuffix(_ASIDE).rpartition("-")[2])
 
 
 def load_state(place: Path) -> dict[str, Any]:
@@ -218,7 +220,7 @@ def _write_recording(folder: Path, recording: Recording) -> _RecordingFile:
 
 def remove(place: Path) -> None:
     """Take away a checkpoint; it is whole until it is gone."""
-    shutil.rmtree(place.rename(place.with_name(f".{place.name}.removed")))
+    shutil.rmtree(place.rename(place.with_name(f".{place.name.lstrip('.')}.removed")))
 
 
 def _aside(place: Path) -> Path:

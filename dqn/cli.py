@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +113,7 @@ def _train_composed(config: Any) -> dict[str, Any]:
     from dqn.changes import changed
     from dqn.compose import resolve
     from dqn.observers.result_table import print_result_table
-    from dqn.run_folder import RunFolder
+    from dqn.run_folder import RunFolder, remove_if_empty
     from dqn.trusted import read_run_config
 
     hydra_config = HydraConfig.get()
@@ -134,7 +133,7 @@ def _train_composed(config: Any) -> dict[str, Any]:
                 (summary,) = run.resume([going_on], [path])
     except (UserError, TrainingError):
         if hydra_config.mode == RunMode.MULTIRUN:
-            _remove_if_empty(path)
+            remove_if_empty(path)  # which Hydra made for one job of several
         raise
     print_result_table(summary, path)
     return summary
@@ -153,12 +152,6 @@ def _check_is_no_sweep(config: Any, hydra_config: Any) -> None:
         raise UserError("sweep.resume", resumed, advice)
     if is_alone and sweeper != "basic":
         raise UserError("hydra/sweeper", sweeper, "searches where -m is given")
-
-
-def _remove_if_empty(path: Path) -> None:
-    """Take back the folder that Hydra made for one job of several."""
-    with suppress(OSError):
-        path.rmdir()
 
 
 def _refuse_pickles(argv: list[str]) -> None:

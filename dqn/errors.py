@@ -19,6 +19,10 @@ class TrainingError(Exception):
     """A run that had to stop (a NaN loss, a full disk): step and cause in one line. Exits with status 1."""
 
 
+class EnvironmentRaisedError(TrainingError):
+    """An environment that somebody else has written raised an exception, which is this one's cause."""
+
+
 def first_line(error: BaseException) -> str:
     """What an error says, short enough for one line on the terminal."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+PART = ".*.part"  # what a process that is killed leaves of a file
+
 
 def write_text(path: Path, text: str) -> None:
     """Write a file so that at any moment the old or the new text is there, whole."""

@@ -18,7 +18,7 @@ import torch
 
 _MOST_CHANGES = 1_000_000  # characters of a diff
 _PROJECT = Path(__file__).parents[1]
-_SOURCES = ("conf", "dqn", "scripts")  # what else lies about is nobody's business
+_SOURCES = ("conf", "dqn", "scripts", "pyproject.toml")  # what else lies about is nobody's business
 
 
 def provenance() -> dict[str, Any]:
@@ -41,8 +41,8 @@ def provenance() -> dict[str, Any]:
 
 
 def _without_passwords(command: str) -> str:
-    """A command without what stands before the @ of addresses such as postgresql://name:password@host."""
-    return re.sub(r"(?<=://)[^/@\s]+(?=@)", "***", command)
+    """A command without what stands before the last @ of addresses such as postgresql://name:password@host."""
+    return re.sub(r"(?<=://)\S+(?=@)", "***", command)
 
 
 def installed_memory() -> int | None:
@@ -75,12 +75,13 @@ def _git() -> dict[str, Any] | None:
             new = ask("ls-files", "-z", "--others", "--exclude-standard", "--", *_SOURCES, **index).split("\0")
             if any(new):
                 ask("add", "--intent-to-add", "--", *filter(None, new), **index)
-            changes = ask("diff", "HEAD", **index)
+            plain = ("--no-color", "--no-ext-diff", "--no-textconv", "--binary")
+            changes = ask("diff", *plain, "HEAD", "--", *_SOURCES, **index)
         if len(changes) > _MOST_CHANGES:
             changes = f"{changes[:_MOST_CHANGES]}\n[... {len(changes) - _MOST_CHANGES:,} characters more]"
         return {
             "commit": ask("rev-parse", "HEAD").strip(),
-            "dirty": bool(ask("status", "--porcelain")),
+            "dirty": bool(ask("--no-optional-locks", "status", "--porcelain")),
             "diff": changes,
         }
     except (OSError, UnicodeDecodeError, subprocess.SubprocessError):

@@ -5,7 +5,6 @@ Runs that differ in traits only train together, as the members of one population
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,13 +16,13 @@ from dqn.checkpoint import Checkpoints, checkpoints
 from dqn.compose import with_values
 from dqn.config import Config
 from dqn.cores import available_cores
-from dqn.errors import TrainingError, UserError
+from dqn.errors import EnvironmentRaisedError, TrainingError, UserError
 from dqn.experiment import build_trainer
 from dqn.faults import disk_errors_explained
 from dqn.member import Member, changed_traits
 from dqn.observers.base import Watcher
 from dqn.provenance import provenance
-from dqn.run_folder import RunFolder
+from dqn.run_folder import RunFolder, empty, remove_if_empty
 from dqn.terminal import say
 from dqn.trainer import Judge, Trainer
 from dqn.training import Training
@@ -61,6 +60,8 @@ def train(
         names = [path.name for path in paths]
         of_all = {**provenance(), "population": names}
         for folder in folders:
+            if not folder.path.exists():
+                locks.callback(remove_if_empty, folder.path)
             folder.path.mkdir(parents=True, exist_ok=True)
             locks.enter_context(folder.locked("hydra.run.dir"))
             folder.check_is_new()  # while nobody else can change that
@@ -72,7 +73,7 @@ def train(
             )
         except UserError:  # of a logger that cannot start
             for path in paths:
-                shutil.rmtree(path)
+                empty(path)
             raise
         return Training(trainer, together, watcher, judge, breeder, names, list(range(len(paths)))).execute()
 
@@ -117,7 +118,11 @@ def resume(
         trainer = build_trainer([configs[i] for i in stand_ins])
         trainer.endings.leave_out([m for m in range(len(population)) if m not in places])
         if states:
-            trainer.load_state_dict(members.join([states[i]["trainer"] for i in stand_ins]))
+            try:
+                trainer.load_state_dict(members.join([states[i]["trainer"] for i in stand_ins]))
+            except EnvironmentRaisedError as error:
+                problem = "as its episodes were played again; the checkpoint is as it was"
+                raise TrainingError(f"{folders[0]}: {error}, {problem}") from error
         for state in states:
             del state["trainer"]  # which keeps files of the memory open
         if trainer.is_over and folders[0].is_concluded:
@@ -129,7 +134,7 @@ def resume(
         for member, state in zip(together, states, strict=False):
             member.load_state_dict(state)
         for member, one in zip(together, values, strict=True):
-            member.folder.note_resume(one, trainer.steps, provenance())
+            member.folder.note_resume(one, trainer.steps, provenance(), trainer.gave_up)
             if watcher is None:
                 say(f"resuming {member.folder} at step {trainer.steps:,}")
         seconds = states[0]["seconds"] if states else 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from dqn.changes import leaves
 from dqn.compose import CONF
 from dqn.config import Config
 from dqn.errors import UserError
-from dqn.files import write_json, write_text
+from dqn.files import PART, write_json, write_text
 from dqn.terminal import one_line
 from dqn.validation import validate
 
@@ -36,6 +36,8 @@ defaults:
 _FOR_HYDRA = ("defaults", "hydra")
 # What is in the folder of a sweep: of ours, and of any by Hydra.
 _SWEEP_MARKS = ("sweep.json", "multirun.yaml")
+_LOCK = ".lock"
+_held: set[Path] = set()  # folders that are this process's alone
 
 
 def primary_config(config: dict[str, Any], header: str) -> str:
@@ -99,6 +101,7 @@ class RunFolder:
             raise UserError(key, self, "there is no run in this place")
         if not (self.path / "config.yaml").is_file():
             raise UserError(key, self, "is not a run's folder: it has no config.yaml")
+        check_links(self.path, key)
 
     def create(self, config: dict[str, Any], provenance: dict[str, Any]) -> None:
         """Write config.yaml, which makes the folder a run's, and provenance.json."""
@@ -112,19 +115,32 @@ class RunFolder:
         Raises:
             UserError: about `key`, if another one has it.
         """
-        lock = FileLock(self.path / ".lock", timeout=0)
+        place = self.path.resolve()
+        if place in _held:  # by whom this is called
+            yield
+            return
+        lock = FileLock(place / _LOCK, timeout=0)
         try:
             lock.acquire()
         except Timeout as error:
             raise UserError(key, self, "another process is training in this folder; only one can") from error
+        _held.add(place)
         try:
             yield
         finally:
-            (self.path / ".lock").unlink(missing_ok=True)
+            _held.remove(place)
+            (place / _LOCK).unlink(missing_ok=True)
             lock.release()
 
-    def note_resume(self, config: dict[str, Any], step: int, provenance: dict[str, Any]) -> None:
-        """Take away what the run has come to, as it goes on; remember from where, with what, and its config now."""
+    def note_resume(self, config: dict[str, Any], step: int, provenance: dict[str, Any], gave_up: str | None) -> None:
+        """Take away what the run has come to, as it goes on; remember from where, with what, and its config now.
+
+        Args:
+            config: now.
+            step: from where.
+            provenance: with what.
+            gave_up: why episodes that were under way begin anew, if they do.
+        """
         (self.path / "summary.json").unlink(missing_ok=True)
         path = self.path / "provenance.json"
         try:
@@ -135,7 +151,8 @@ class RunFolder:
         before, now = dict(leaves(self.read_config())), dict(leaves(config))
         differing = [key for key in {**before, **now} if before.get(key) != now.get(key)]
         config_changes = {key: {"was": before.get(key), "is": now.get(key)} for key in differing}
-        record["resumed"] = [*record.get("resumed", []), {"step": step, "config": config_changes, **changed}]
+        resumed = {"step": step, "new_episodes": gave_up, "config": config_changes, **changed}
+        record["resumed"] = [*record.get("resumed", []), resumed]
         write_json(path, record)
         self.write_config(config)
 
@@ -176,5 +193,31 @@ class RunFolder:
 
 
 def is_free(folder: Path) -> bool:
-    """Whether something new can begin in this place: nothing is there, or no more than hidden leftovers."""
-    return not folder.exists() or (folder.is_dir() and not any(folder.glob("[!.]*")))
+    """Whether something new can begin in this place: nothing is there, or no more than a killed process's leftovers."""
+    if not folder.exists():
+        return True
+    return folder.is_dir() and all(path.name == _LOCK or path.match(PART) for path in folder.iterdir())
+
+
+def empty(folder: Path) -> None:
+    """Take away all that is in a folder of ours, but for the lock."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != _LOCK:
+            path.unlink()
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Take away a folder that was made for something that did not come about."""
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def check_links(folder: Path, key: str) -> None:
+    """Raise a UserError about `key` if something in a folder is a link to a place outside, where we would write."""
+    place = folder.resolve()
+    for path in folder.rglob("*"):
+        if path.is_symlink() and place not in path.resolve().parents:
+            problem = f"{path.relative_to(folder)} in it is a link to a place outside; put a copy there instead"
+            raise UserError(key, folder, problem)

@@ -13,8 +13,7 @@ import torch
 from dqn import members
 from dqn.breeding import Breeder
 from dqn.compilation import Compiled
-from dqn.envs.base import EnvironmentRaisedError
-from dqn.errors import TrainingError
+from dqn.errors import EnvironmentRaisedError, TrainingError
 from dqn.events import End, Pause
 from dqn.experiment import build_trainer, make_traits
 from dqn.interruption import interruptible

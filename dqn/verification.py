@@ -18,6 +18,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from torch import Tensor
 
 from dqn import members
+from dqn.changes import leaves
 from dqn.checkpoint import checkpoints, load_state, step_of
 from dqn.compose import with_values
 from dqn.config import Config
@@ -31,6 +32,7 @@ from dqn.observers.progress import ProgressBar
 from dqn.options import MODULES, RUN
 from dqn.provenance import provenance
 from dqn.run_folder import RunFolder
+from dqn.sweep.grouping import is_trait
 from dqn.sweep.lineage import read_lineage
 from dqn.terminal import say
 from dqn.trainer import Trainer
@@ -84,14 +86,16 @@ def verify_run(options: VerifyOptions) -> int:
     if not records:
         raise UserError("run", folder, "has recorded nothing yet that could be compared")
     was = _provenance(folder)
-    steps = options.steps or records[-1]["step"]
-    bred_step = _first_replacement(folder)
-    if bred_step is not None and bred_step <= steps:
-        say(f"note: members were replaced from step {bred_step:,} on, which is not made again")
-        steps = bred_step - 1
+    steps, note = _reproducible_steps(folder, was, options.steps or records[-1]["step"])
+    if note:
+        say(f"note: {note}")
     changed = _changes_in_records(was)
     if changed:
         say(f"note: {', '.join(changed)} changed as the run was resumed; only episodes and learning are compared")
+        records = [record for record in records if record["kind"] == "episode"]
+    records = [record for record in records if record["step"] <= steps]
+    if not records:
+        raise UserError("run", folder, f"has recorded nothing up to step {steps:,} that could be compared")
     configs, place = _configs(folder, was, options.modules, bool(changed))
     trainer = build_trainer(configs)
     verification = _Verification(trainer, place, folder, records, steps, only_training=bool(changed))
@@ -123,18 +127,20 @@ class _Verification:
     ) -> None:
         self._trainer, self._place, self._steps, self._only_training = trainer, place, steps, only_training
         self._frames_per_step = trainer.parts.environment.spec.frames_per_step
-        self._records = [record for record in records if record["kind"] == "episode" or not only_training]
-        self._compared = self._compared_checkpoints = self._last_step = 0
+        self._records = records
+        self._compared = self._last_step = 0
         saved = {step_of(place): place for place in checkpoints(folder.checkpoints)}
         self._saved = {step: place for step, place in saved.items() if step <= steps}
+        self._compared_checkpoints: list[int] = []
         self._progress = ProgressBar(steps, None, self._frames_per_step, f"verifying {folder}")
 
     @property
     def summary(self) -> str:
         """What was the same."""
-        count = self._compared_checkpoints
+        count = len(self._compared_checkpoints)
         of_checkpoints = f" and {count} checkpoint{'s' if count > 1 else ''}" if count else ""
-        return f"{self._compared:,} records{of_checkpoints} up to step {self._last_step:,} are the same"
+        of_records = f"{self._compared:,} record{'s' if self._compared > 1 else ''}"
+        return f"{of_records}{of_checkpoints} up to step {self._last_step:,} are the same"
 
     def run(self) -> Difference | None:
         """The first difference, if there is one."""
@@ -142,15 +148,24 @@ class _Verification:
             for event in self._trainer.run():
                 difference = self._difference(event)
                 if difference is not None or self._is_done:
-                    return difference
-            say("note: what follows was trained in a smaller stack, which is not made again")
-            return None
+                    break
+            else:
+                difference = None
+                if not self._is_done:
+                    say("note: what follows was trained in a smaller stack, which is not made again")
+            missed = [self._saved[step].name for step in self._saved if step not in self._compared_checkpoints]
+            if difference is None and missed:
+                say(f"note: not compared: {', '.join(missed)}, for which a signal was the reason")
+            return difference
         finally:
             self._progress.close()
 
     @property
     def _is_done(self) -> bool:
-        return self._compared == len(self._records) or self._records[self._compared]["step"] > self._steps
+        """Whether all records are compared, and the last checkpoint is or cannot be any more."""
+        last = max(self._saved, default=0)
+        was_last = last in (0, *self._compared_checkpoints) or self._trainer.steps > last
+        return self._compared == len(self._records) and was_last
 
     def _difference(self, event: Event) -> Difference | None:
         if isinstance(event, Pause):
@@ -158,12 +173,14 @@ class _Verification:
         if event.member != self._place or (self._only_training and not isinstance(event, (Episode, End))):
             return None
         self._progress.on_event(event)
+        if self._compared == len(self._records):
+            return None
         then = self._records[self._compared]
         now = json.loads(json.dumps(record_of(event, self._frames_per_step)))
         if isinstance(event, End) and event.status == "interrupted":
             raise KeyboardInterrupt  # this time, not then
         if isinstance(event, End) and self._only_training:
-            return None if self._is_done else Difference(event.step, "the next record", then["kind"], now["kind"])
+            return Difference(event.step, "the next record", then["kind"], now["kind"])
         if then["kind"] == "end" and then["status"] in ("interrupted", "pruned"):
             self._compared += 1  # by somebody who is not here
             return None
@@ -189,8 +206,21 @@ class _Verification:
             is_same = torch.equal(one, other) if isinstance(one, Tensor) and isinstance(other, Tensor) else one == other
             if not is_same:
                 return Difference(step, f"{name} in {place.name}", _shown(one, other), _shown(other, one))
-        self._compared_checkpoints += 1
+        self._compared_checkpoints.append(step)
         return None
+
+
+def _reproducible_steps(folder: RunFolder, was: Mapping[str, Any], steps: int) -> tuple[int, str]:
+    """How many of so many agent steps can be made again, and why not all."""
+    limits = [(steps, "")]
+    bred_step = _first_replacement(folder)
+    if bred_step is not None:
+        limits.append((bred_step - 1, f"members were replaced from step {bred_step:,} on, which is not made again"))
+    for resumed in was.get("resumed", []):
+        if resumed.get("new_episodes"):
+            problem = f"new episodes began at step {resumed['step']:,}, as the run was resumed: not made again"
+            limits.append((resumed["step"], f"{problem} ({resumed['new_episodes']})"))
+    return min(limits)
 
 
 def _first_replacement(folder: RunFolder) -> int | None:
@@ -234,8 +264,16 @@ def _configs(
     as_then: dict[str, Any] = {"trainer.threads": threads} if threads <= available_cores() else {}
     if only_training:
         as_then |= _WITHOUT_EVALUATIONS
-    configs = [validate(Config, with_values(read_run_config(one, "run", modules), as_then)) for one in folders]
+    own = read_run_config(folder, "run", modules)
+    values = [with_values(own, _traits(read_run_config(one, "run", modules), own) | as_then) for one in folders]
+    configs = [validate(Config, one) for one in values]
     return configs, names.index(folder.path.name) if folder.path.name in names else 0
+
+
+def _traits(of_other: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """What another member has otherwise, but for what may change on resume, and may have for it alone."""
+    config, mine = validate(Config, dict(own)), dict(leaves(own))
+    return {key: value for key, value in leaves(of_other) if is_trait(config, key) and value != mine.get(key)}
 
 
 def _leaves(one: Any, other: Any, path: str) -> Iterator[tuple[str, Any, Any]]:

@@ -152,10 +152,6 @@ class NotReplayableError(Exception):
     """Environments cannot be brought back to where they were; says why."""
 
 
-class EnvironmentRaisedError(Exception):
-    """An environment that somebody else has written raised an exception, which is this one's cause."""
-
-
 @runtime_checkable
 class TensorEnvironment(StatefulEnvironment, Protocol):
     """N environments whose step is a function of tensors, which can be compiled together with what surrounds it."""

@@ -13,9 +13,9 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from dqn.envs.base import Array, EnvironmentRaisedError, EnvironmentSpec, StepResult
+from dqn.envs.base import Array, EnvironmentSpec, StepResult
 from dqn.envs.selection import Selection
-from dqn.errors import UserError, nearest
+from dqn.errors import EnvironmentRaisedError, UserError, nearest
 from dqn.screen import has_display
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from dqn import checkpoint
 from dqn.errors import UserError
 from dqn.files import write_json
-from dqn.run_folder import RunFolder, is_free
+from dqn.run_folder import RunFolder, check_links, is_free
 
 MANIFEST = "sweep.json"
 _OF_THE_SWEEP = ("hydra.", "hydra/", "sweep.", "sweep=")  # what does not belong to a run
@@ -79,7 +79,8 @@ def back_to_common_checkpoint(jobs: Sequence[Job]) -> int | None:
     """
     saved = [{checkpoint.step_of(place): place for place in _checkpoints(job)} for job in jobs]
     common = set.intersection(*map(set, saved)) if saved else set()
-    if not common and all(saved):
+    was_the_first = not all(saved) and len({step for places in saved for step in places}) < 2
+    if not common and not was_the_first:
         return None
     for places in saved:
         for step, place in places.items():
@@ -116,6 +117,8 @@ def check_place(folder: Path, is_resumed: bool) -> None:
         if is_resumed and not (folder / MANIFEST).is_file():
             problem = f"is no sweep's folder: it has no {MANIFEST}"
             raise UserError(key, folder, problem if folder.exists() else "there is no sweep in this place")
+        if is_resumed:
+            check_links(folder, key)
         if not is_resumed and not is_free(folder):
             advice = f"sweep.resume={folder} goes on with a sweep, another folder starts one"
             raise UserError(key, folder, f"exists and is not empty; {advice}")

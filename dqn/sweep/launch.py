@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,7 +22,7 @@ from dqn.cores import default_threads
 from dqn.errors import UserError
 from dqn.faults import memory_errors_explained
 from dqn.interruption import terminable
-from dqn.run_folder import RunFolder
+from dqn.run_folder import RunFolder, empty
 from dqn.sweep import outcome
 from dqn.sweep.breeder import TruncationBreeder
 from dqn.sweep.executors import KEY, Executor, ExecutorConfig, Failure, ProcessesConfig, SerialConfig, make_executor
@@ -207,7 +206,9 @@ def _prepare_population(jobs: Sequence[Job], first_number: int, breeder: Truncat
     """
     if [job.number for job in jobs] != list(range(first_number, first_number + len(jobs))):
         raise UserError("sweep.resume", folder, "this sweep began with another space, seed or config")
-    _back_to_common_step([job for job in jobs if job.summary is None], breeder)
+    waiting = [job for job in jobs if job.summary is None]
+    with _locked(waiting):
+        _back_to_common_step(waiting, breeder)
 
 
 def _back_to_common_step(jobs: Sequence[Job], breeder: TruncationBreeder) -> None:
@@ -297,20 +298,31 @@ def train_group(group: Group) -> Summaries:
     An executor may call it again after the process of the first call has died.
     """
     waiting = [job for job in group.jobs if job.summary is None]
-    if group.breeder is not None:
-        _back_to_common_step(waiting, group.breeder)
-    else:
-        back_to_common_checkpoint(waiting)
-    _recall(group.judge, [job for job in group.jobs if job.summary is not None])
-    by_step: dict[int, list[Job]] = {}
-    for job in waiting:
-        by_step.setdefault(job.checkpoint_step, []).append(job)
-    summaries: Summaries = {}
-    for part in by_step.values():
-        summaries |= _train_together(replace(group, jobs=tuple(part)))
-        if any(summary["status"] == "interrupted" for summary in summaries.values()):
-            break
-    return summaries
+    with _locked(waiting):
+        if group.breeder is not None:
+            _back_to_common_step(waiting, group.breeder)
+        else:
+            back_to_common_checkpoint(waiting)
+        _recall(group.judge, [job for job in group.jobs if job.summary is not None])
+        by_step: dict[int, list[Job]] = {}
+        for job in waiting:
+            by_step.setdefault(job.checkpoint_step, []).append(job)
+        summaries: Summaries = {}
+        for part in by_step.values():
+            summaries |= _train_together(replace(group, jobs=tuple(part)))
+            if any(summary["status"] == "interrupted" for summary in summaries.values()):
+                break
+        return summaries
+
+
+@contextmanager
+def _locked(jobs: Sequence[Job]) -> Iterator[None]:
+    """While inside, what jobs have begun is this process's alone: a worker may have outlived its leader."""
+    with ExitStack() as locks:
+        for job in jobs:
+            if job.folder.is_dir():
+                locks.enter_context(RunFolder(job.folder).locked("sweep.resume"))
+        yield
 
 
 def _train_together(group: Group) -> Summaries:
@@ -352,9 +364,8 @@ def _train_together(group: Group) -> Summaries:
                 check_run(one, modules_of(job.values))
             summaries = run.resume(values, paths, *hooks)
         else:
-            for path in filter(Path.exists, paths):  # begun, but with nothing to go on from
-                with RunFolder(path).locked("sweep.resume"):  # a worker may have outlived its leader
-                    shutil.rmtree(path)
+            for path in filter(Path.exists, paths):
+                empty(path)  # begun, but with nothing to go on from
             summaries = run.train([job.values for job in jobs], paths, *hooks)
     return dict(zip(numbers, summaries, strict=True))
 

@@ -117,7 +117,7 @@ class OptunaSearch:
             try:
                 create_study(self._address, directions, self._memory)
             except UserError:
-                shutil.rmtree(self._folder)  # made just now, it has no more than what is left of the storage
+                self._request.take_back()
                 raise
             Manifest(self._folder).add([])  # by which the launcher knows a sweep's folder
             if self._settings.storage is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -13,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dqn.compose import explain_composition, resolve
 from dqn.errors import UserError
+from dqn.run_folder import empty
 from dqn.sweep.arguments import read_arguments
 from dqn.sweep.jobs import check_place
 
@@ -56,16 +56,19 @@ class SweepRequest:
             UserError: there is something in it, or no folder can be there.
         """
         check_place(self.folder, is_resumed=False)
+        self._was_there = self.folder.exists()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError("hydra.sweep.dir", self.folder, f"no folder can be made there: {error.strerror}") from error
 
     def take_back(self) -> bool:
-        """Remove the folder of a new sweep where no job has one in it, nor another process works; returns whether."""
+        """Take away what a new sweep has made, if no job has a folder yet and no other process works; returns whether."""
         if self.is_resumed or any(path.is_dir() or path.name == ".lock" for path in self.folder.iterdir()):
             return False
-        shutil.rmtree(self.folder)
+        empty(self.folder)
+        if not self._was_there:
+            self.folder.rmdir()
         return True
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
