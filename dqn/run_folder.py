@@ -215,9 +215,13 @@ def remove_if_empty(folder: Path) -> None:
 
 
 def check_links(folder: Path, key: str) -> None:
-    """Raise a UserError about `key` if something in a folder is a link to a place outside, where we would write."""
+    """Raise a UserError about `key` if something in a folder is a link to a place outside, where we would write.
+
+    W&B has links of its own, and writes into new folders.
+    """
     place = folder.resolve()
     for path in folder.rglob("*"):
-        if path.is_symlink() and place not in path.resolve().parents:
+        is_of_wandb = "wandb" in path.relative_to(folder).parts[:-1]
+        if path.is_symlink() and not is_of_wandb and place not in path.resolve().parents:
             problem = f"{path.relative_to(folder)} in it is a link to a place outside; put a copy there instead"
-            raise UserError(key, folder, problem)
+            raise UserError(key, RunFolder(folder), problem)

@@ -147,9 +147,48 @@ def test_records_that_changed_as_the_run_was_resumed_are_left_out(folder, capsys
     assert f"at step {episodes[-1]['step']:,}: episode episode_return was -1.0" in said
 
 
+def test_the_last_checkpoint_of_a_run_that_was_killed_is_compared(folder, capsys):
+    """Though there is no record behind it."""
+    place = checkpoints(folder / "checkpoints")[-1]
+    records = [line for line in (folder / "metrics.jsonl").read_text().splitlines() if '"kind": "end"' not in line]
+    (folder / "metrics.jsonl").write_text("\n".join(records) + "\n")
+    (folder / "summary.json").unlink()
+    assert verified(folder, capsys)[1].endswith(f"{len(records)} records and 2 checkpoints up to step 800 are the same")
+    state = checkpoint.load_state(place)
+    state["trainer"]["learner"]["parameters"] += 1
+    Checkpoints(folder / "checkpoints").save(800, state, 2)
+    status, said = verified(folder, capsys)
+    assert status == 1
+    assert "it first differs at step 800: learner/parameters in step-000000000800" in said
+
+
+def test_a_sibling_that_went_on_does_not_matter(tmp_path, capsys):
+    values = [compose_config([*SHORT, f"seed={seed}", f"optimizer.learning_rate=1e-{seed + 2}"]) for seed in range(2)]
+    run.train(values, [tmp_path / "0", tmp_path / "1"])
+    longer = with_values(values[0], {"trainer.total_steps": 1000, "evaluation.every_steps": 100})
+    run.resume([longer], [tmp_path / "0"])
+    capsys.readouterr()
+    assert verified(tmp_path / "1", capsys)[0] == 0
+
+
+def test_only_what_was_before_new_episodes_is_made_again(folder, capsys):
+    values = with_values(compose_config(SHORT), {"trainer.total_steps": 1200, "checkpoint.memory": False})
+    run.resume([values], [folder])
+    capsys.readouterr()
+    assert verify_run(VerifyOptions(str(folder))) == 0
+    out, err = capsys.readouterr()
+    assert "note: new episodes began at step 800, as the run was resumed: not made again" in err
+    assert "up to step 7" in out or "up to step 800" in out
+
+
 def test_what_cannot_be_compared(folder, tmp_path):
     with pytest.raises(UserError, match="there is no run in this place"):
         verify_run(VerifyOptions(str(tmp_path / "nothing")))
     (folder / "metrics.jsonl").write_text("")
     with pytest.raises(UserError, match="has recorded nothing yet"):
         verify_run(VerifyOptions(str(folder)))
+
+
+def test_so_few_steps_that_nothing_was_recorded(folder):
+    with pytest.raises(UserError, match="has recorded nothing up to step 1 that could be compared"):
+        verify_run(VerifyOptions(str(folder), 1))

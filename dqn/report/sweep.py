@@ -31,6 +31,7 @@ from dqn.report.sweep_runs import (
     swept_keys,
 )
 from dqn.report.terminal import MOST_SETTINGS, failure_notes, sweep_counts, sweep_tables
+from dqn.run_folder import check_links
 from dqn.sweep.lineage import LINEAGE, read_lineage
 from dqn.terminal import make_console, one_line
 
@@ -58,6 +59,7 @@ def report_sweep(folder: Path, console: Console | None = None) -> int:
     """
     console = console or make_console()
     jobs = read_jobs(folder)
+    check_links(folder, "sweep")
     settings = group_by_setting(jobs)
     ranking = ranked(settings)
     console.print(sweep_counts(jobs, len(settings)), highlight=False, markup=False)

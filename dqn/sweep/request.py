@@ -63,7 +63,7 @@ class SweepRequest:
             raise UserError("hydra.sweep.dir", self.folder, f"no folder can be made there: {error.strerror}") from error
 
     def take_back(self) -> bool:
-        """Take away what a new sweep has made, if no job has a folder yet and no other process works; returns whether."""
+        """Take away what a new sweep has made, if no job has a folder yet, nor another process works; says whether."""
         if self.is_resumed or any(path.is_dir() or path.name == ".lock" for path in self.folder.iterdir()):
             return False
         empty(self.folder)

@@ -8,6 +8,7 @@ import threading
 
 import pytest
 import torch
+from filelock import FileLock
 from group_work import wait_until
 from launched import JudgeOf, Launch, config, contents, manifest, metrics, summary, train_alone, weights
 
@@ -358,6 +359,24 @@ def test_no_run_gets_a_folder_that_is_not_its_own(launch, tmp_path):
     (mine / "thesis.txt").touch()
     refused(tmp_path / "other", ["seed=0"], "../mine", "a run's folder must be inside the sweep's")
     refused(tmp_path / "other", ["seed=0"], ".", "a run's folder must be inside the sweep's")
+
+
+def test_a_run_in_which_another_process_trains_is_left_alone(launch, tmp_path, capfd):
+    launch(tmp_path, [["seed=0"]], "trainer.total_steps=100")
+    begun = tmp_path / "1-seed1"
+    begun.mkdir()
+    (begun / "metrics.jsonl").write_text("of the other process")
+    record = json.loads((tmp_path / "sweep.json").read_text())
+    overrides = [word.replace("seed=0", "seed=1") for word in record["jobs"][0]["overrides"]]
+    record["jobs"].append({"number": 1, "overrides": overrides, "folder": "1-seed1", "error": None})
+    (tmp_path / "sweep.json").write_text(json.dumps(record))
+    with FileLock(begun / ".lock"):
+        launch(tmp_path, [["seed=0"], ["seed=1"]], "trainer.total_steps=100", resume=True)
+        assert "1-seed1: another process is training in this folder; only one can" in capfd.readouterr().err
+        assert (begun / "metrics.jsonl").read_text() == "of the other process"
+    launch(tmp_path, [["seed=0"], ["seed=1"]], "trainer.total_steps=100", resume=True)
+    assert summary(begun)["status"] == "completed"
+    assert not (begun / ".lock").exists()
 
 
 def test_a_stack_goes_on_from_the_last_step_that_is_whole_in_all(launch, tmp_path, capfd):

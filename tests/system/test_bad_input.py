@@ -176,6 +176,30 @@ def test_a_stack_for_which_there_is_no_memory(sweeper, stored, shell, tmp_path):
         assert optuna.get_all_study_names(f"sqlite:///{tmp_path / 'there.db'}") == []
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["hydra.run.dir=mine", "logger=wandb", "logger.wandb.mode=online"],
+        ["hydra.run.dir=."],
+        ["-m", "seed=0,1", "hydra.sweep.dir=mine"],
+        ["-m", "seed=0", "hydra.sweep.dir=sweep", "hydra.sweep.subdir=../mine"],
+        ["-m", *SEARCH, "hydra.sweep.dir=mine", f"memory.capacity_steps={10**14}"],
+        ["-m", *SEARCH, "hydra.sweep.dir=.", "hydra.sweeper.storage=sqlite:////nonexistent/there.db"],
+        ["-m", "hydra/sweeper=pbt", RATES, "hydra.sweep.dir=mine", f"memory.capacity_steps={10**14}"],
+    ],
+    ids=str,
+)
+def test_a_folder_with_hidden_files_of_the_users_stays_as_it_was(words, shell, tmp_path):
+    for folder in (tmp_path, tmp_path / "mine"):
+        (folder / ".git").mkdir(parents=True)
+        (folder / ".git" / "config").write_text("mine")
+        (folder / ".env").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    done = shell("train", *SHORT, *words)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_an_empty_folder_of_the_users_stays(shell, tmp_path):
     (tmp_path / "empty").mkdir()
     for place in ("empty", "empty/deeper"):

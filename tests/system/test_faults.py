@@ -266,6 +266,37 @@ def test_the_folder_of_the_run_becomes_read_only(at_gate, start, tmp_path):
     check_resumes(tmp_path, start)
 
 
+# Workers: another one goes on.
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
+def test_a_worker_is_killed_in_mid_training(start, tmp_path):
+    words = [word for word in RUN if not word.startswith("hydra.run.dir")]
+    words += ["-m", "seed=0", "hydra.sweep.dir=sweep", "hydra/launcher/executor=processes"]
+    script, run = start(*words), tmp_path / "sweep" / "0-seed0"
+    try:
+        wait_for((tmp_path / AT_GATE).exists, script)
+        wait_for((run / "checkpoints" / LAST).exists, script)
+        (worker,) = [pid for pid in children(script.pid) if b"LokyProcess" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        os.kill(worker, signal.SIGKILL)
+    finally:
+        (tmp_path / GO).touch()
+    status, _ = ended(script)
+    assert status == 0
+    assert json.loads((run / "summary.json").read_text())["status"] == "completed"
+    (resumed,) = json.loads((run / "provenance.json").read_text())["resumed"]
+    assert resumed["step"] == 200
+    assert ended(start(*RUN))[0] == 0  # alone, and without a pause
+    for file in ("export/policy.safetensors", "checkpoints/step-000000000400/tensors.safetensors"):
+        assert (run / file).read_bytes() == (tmp_path / "run" / file).read_bytes()
+
+
+def children(pid: int) -> list[int]:
+    return [
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
+
+
 # Memory: the run ends, too.
 
 

@@ -101,6 +101,19 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(start, s
         assert (tmp_path / "run" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
 
+def test_a_run_that_was_killed_as_it_saved_the_same_step_again_goes_on(shell, tmp_path):
+    """Its only checkpoint lies aside, in whose place the new one was to come."""
+    words = [*SHORT, "checkpoint.keep=1", "hydra.run.dir=run"]
+    assert shell("train", *words).returncode == 0
+    (place,) = (tmp_path / "run" / "checkpoints").iterdir()
+    place.rename(place.with_name(f".{place.name}.aside"))
+    place.with_name(f".{place.name}.part").mkdir()
+    resumed = shell("train", "resume=run", "trainer.total_steps=400")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resuming run at step 300" in resumed.stderr
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-000000000400"]
+
+
 def test_an_environment_that_raises(shell, tmp_path, monkeypatch):
     (tmp_path / "faulty.py").write_text(
         textwrap.dedent(
@@ -114,6 +127,8 @@ def test_an_environment_that_raises(shell, tmp_path, monkeypatch):
 
                 def step(self, action):
                     Faulty.steps += 1
+                    if pathlib.Path("broken").exists():
+                        raise RuntimeError("there is no cable")
                     if Faulty.steps == 230 and not pathlib.Path("mended").exists():
                         raise RuntimeError("the cable\\nis loose")
                     return super().step(action)
@@ -132,6 +147,14 @@ def test_an_environment_that_raises(shell, tmp_path, monkeypatch):
     assert "resume=run goes on from there (traceback: run/error.txt)" in error
     assert "Traceback" not in failed.stderr
     assert "the cable" in (tmp_path / "run" / "error.txt").read_text()
+    (tmp_path / "broken").touch()
+    played = "faulty:Faulty-v0 raised RuntimeError: there is no cable"
+    resumed = shell("train", "resume=run", "modules=[faulty]")
+    problem = "as its episodes were played again; the checkpoint is as it was"
+    assert (resumed.returncode, resumed.stderr) == (1, f"error: run: {played}, {problem}\n")
+    verified = shell("verify", "run=run", "modules=[faulty]")
+    assert (verified.returncode, verified.stderr.splitlines()[-1]) == (1, f"error: {played}")
+    (tmp_path / "broken").unlink()
     (tmp_path / "mended").touch()
     assert shell("train", "resume=run", "modules=[faulty]").returncode == 0
     assert shell("train", *words, "hydra.run.dir=whole").returncode == 0

@@ -1,6 +1,6 @@
 """Runs that are killed at random instants and resumed, any number of times, end as those that never were: to the byte.
 
-`pytest -n 0 -s -m torture tests/system/test_torture.py` is the long form: 60 runs, some 20 minutes. It prints a
+`pytest -n 0 -s -m torture tests/system/test_torture.py` is the long form: 72 runs, some 15 minutes. It prints a
 seed; TORTURE_SEED=... repeats that schedule of kills.
 """
 
@@ -55,6 +55,17 @@ KINDS = {
         *("experiment=cartpole", "-m", "seed=range(8)", "trainer.total_steps=3000", "memory.capacity_steps=1200"),
         # Two processes share the members, who end at steps of their own: those that go on keep their places.
         *("trainer.total_episodes=30", "env.num_envs=2"),
+    ),
+    "acrobot stack": (
+        *(
+            "env=gymnasium",
+            "env.id=Acrobot-v1",
+            "name=acrobot",
+            "env.backend=torch",
+            "env.num_envs=2",
+            "env.max_steps=90",
+        ),
+        *("-m", "seed=range(4)", "trainer.total_steps=2500", "memory.capacity_steps=1000"),
     ),
     "breakout": (
         *("experiment=breakout", "network=nips_cnn", "trainer.total_steps=800", "memory.capacity_steps=500", *ATARI),
