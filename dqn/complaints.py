@@ -15,7 +15,8 @@ from omegaconf.errors import OmegaConfBaseException
 from dqn.errors import UserError, nearest, shortened
 
 _OF_HYDRA = ("hydra", "omegaconf", "antlr4")
-_FOLDERS = ("resume", "hydra.run.dir", "sweep.resume", "hydra.sweep.dir", "name")  # keys that say what folder to make
+# Keys that name the folder to be made.
+_FOLDERS = ("resume", "hydra.run.dir", "sweep.resume", "hydra.sweep.dir", "name", "seed")
 
 
 def is_of_hydra(error: Exception) -> bool:
@@ -52,7 +53,7 @@ def in_hydras_words(error: Exception, overrides: Sequence[str], groups: Mapping[
         if fault is not None:
             return UserError(override.key_or_group, given.get(override.key_or_group, ""), fault)
     if isinstance(error, OSError):
-        key = next(key for key in _FOLDERS if key in given or key == "name")
+        key = max((key for key in _FOLDERS if key in given), key=lambda key: len(given[key]), default="name")
         return UserError(key, given.get(key, ""), f"no folder can be made there: {error.strerror}")
     cause = next((link for link in reversed(chain) if str(link) not in ("", "None")), error)
     key = str(getattr(cause, "full_key", None) or "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 _NOTE = "multirun.yaml"  # Hydra's, of a multirun's command line
@@ -17,12 +18,9 @@ def take_back() -> None:
     """Remove the expected folders again, but for those in which there is more than Hydra's note of the command."""
     if not _not_there:
         return
-    if [path.name for path in _not_there[0].glob("*")] == [_NOTE]:
-        (_not_there[0] / _NOTE).unlink()
+    with suppress(OSError):  # of a name that is too long
+        if [path.name for path in _not_there[0].glob("*")] == [_NOTE]:
+            (_not_there[0] / _NOTE).unlink()
     for place in _not_there:
-        try:
+        with suppress(OSError):  # Hydra had not come so far, or there is something in it
             place.rmdir()
-        except FileNotFoundError:
-            continue  # Hydra had not come so far
-        except OSError:
-            return

@@ -75,6 +75,10 @@ MISTAKES = {
         ["-m", *SEARCH, "experiment=gridworld_dqn", "env=pong"],
         "evaluation.stop.optimal=True: this environment does not know its optimum",
     ),
+    "long name of a run": (
+        ["seed=" + "x" * 300],
+        f"seed={'x' * 197}...: no folder can be made there: File name too long",
+    ),
     "value in the place of a group": (
         ["-m", "seed=0,1", "hydra.sweeper=optuna"],
         "hydra.sweeper=optuna: is a group of settings, of which one is chosen as hydra/sweeper=name",
