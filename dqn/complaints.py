@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override, Sweep
+from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, QuotedString
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
@@ -84,8 +84,10 @@ def _fault(override: Override, said: str, groups: Mapping[str, Path]) -> str | N
 def _is_option(value: object) -> bool:
     """Whether a group takes such a thing: a name, several names, values for its fields, or several to sweep over."""
     if isinstance(value, list):
-        return all(isinstance(entry, str) for entry in value)
-    return isinstance(value, str | dict | Sweep)
+        return all(isinstance(entry, str | QuotedString) for entry in value)
+    if isinstance(value, ChoiceSweep):
+        return all(_is_option(entry) for entry in value.list)
+    return isinstance(value, str | QuotedString | dict | Glob)
 
 
 def _is_named(key: str, said: str) -> bool:

@@ -54,6 +54,7 @@ MISTAKES = {
     "no such GPU": (["trainer.device=cuda:7"], "trainer.device=cuda:7: CUDA devices here: 0; use auto or cpu"),
     "group without an option": (["algorithm=null"], "algorithm=null: no such option; choose one of double_dqn, dqn"),
     "cycle": (["seed=${seed}"], "seed=${seed}: Recursive interpolation detected"),
+    "numbers for a group": (["-m", "algorithm=range(1,3)"], "algorithm=range(1,3): no such option; choose one of"),
     "interval without a search": (["-m", "seed=interval(0,1)"], "seed=interval(0,1): an interval is for a search"),
     "unknown flag": (["--nope", "seed=1"], "unrecognized arguments: --nope; see --help"),
     "colours": (["trainer.batch_size='\x1b[31m'"], r"trainer.batch_size=\x1b[31m: must be a whole number"),

@@ -7,6 +7,7 @@ seed; TORTURE_SEED=... repeats that schedule of kills.
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import shutil
@@ -18,6 +19,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from shell import Script
 from states import assert_same_state
 
@@ -96,7 +98,7 @@ def files_of(folder: Path) -> dict[str, Any]:
         "summary": summary,
         "policy": (folder / "export" / "policy.safetensors").read_bytes(),
         "state": {name: state[name] for name in ("trainer", "population", "best_evaluation", "traits")},
-        "memory": joined(recordings),
+        "memory": kept(joined(recordings), yaml.safe_load((folder / "config.yaml").read_text())),
         "last": checkpoints(saved)[-1].name,
         "leftovers": [path.name for path in saved.glob(".*")],
         "config": (folder / "config.yaml").read_text().replace(str(folder.parent), ""),
@@ -109,6 +111,20 @@ def joined(recordings: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     # Of frames the first axis is time, of what else there is the last.
     axes = {name: 0 if name.startswith("frame") else 1 for name in names}
     return {name: torch.cat([one[name] for one in recordings], dim=axes[name]) for name in names}
+
+
+def kept(recording: dict[str, torch.Tensor], config: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """As much of it as the memory holds: what was there before stays on the disk as long as newer is in its file."""
+    calls = math.ceil(config["memory"]["capacity_steps"] / config["env"]["num_envs"])
+    calls += config["env"].get("frame_stack", 1) - 1
+    result = {}
+    for name, tensor in recording.items():
+        lengths = recording.get(f"frame_lengths.{name.rpartition('.')[2]}") if name.startswith("frames.") else None
+        if lengths is not None:  # bytes
+            result[name] = tensor[int(lengths.sum() - lengths[-calls:].sum()) :]
+        else:
+            result[name] = tensor[-calls:] if name.startswith("frame") else tensor[:, -calls:]
+    return result
 
 
 def finish(words: list[str], folder: Path, beside: Path) -> float:
