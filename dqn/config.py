@@ -352,7 +352,7 @@ class TrainerConfig:
     learn_while_stepping: bool
     log_every_steps: Positive
     device: Device
-    threads: Positive | None
+    threads: Annotated[int, Field(ge=1, le=1024)] | None
     precision: Literal["float32", "bfloat16"]
     compile: Literal["auto", "always", "never"]
     profile: bool

@@ -26,7 +26,7 @@ from dqn.run_folder import RunFolder, empty, remove_if_empty
 from dqn.terminal import say
 from dqn.trainer import Judge, Trainer
 from dqn.training import Training
-from dqn.validation import validate
+from dqn.validation import as_checked, validate
 
 Values = dict[str, Any]
 
@@ -52,6 +52,7 @@ def train(
         TrainingError: training had to stop.
     """
     configs = [validate(Config, one) for one in values]
+    values = [as_checked(one, config) for one, config in zip(values, configs, strict=True)]
     folders = [RunFolder(path) for path in paths]
     for folder in folders:
         folder.check_is_new()
@@ -101,6 +102,7 @@ def resume(
         UserError: there is no such run, it is in use, it has no whole checkpoint, or nothing is left to do.
         TrainingError: the checkpoints are not of the same step, or training had to stop.
     """
+    values = [as_checked(one, validate(Config, one)) for one in values]
     folders = [RunFolder(path) for path in paths]
     for folder in folders:
         folder.check_is_run("resume")

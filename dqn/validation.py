@@ -50,6 +50,15 @@ def validate(cls: type[T], data: Mapping[str, Any], prefix: str = "") -> T:
     return instance
 
 
+def as_checked(data: Mapping[str, Any], instance: Any) -> dict[str, Any]:
+    """The data of which `validate` made an instance, in the types that they have there: 3 for "3"."""
+    checked = {key: getattr(instance, key) for key in data}
+    return {
+        key: as_checked(data[key], value) if dataclasses.is_dataclass(value) else value
+        for key, value in checked.items()
+    }
+
+
 def first_error(error: ValidationError, cls: type[Any], prefix: str = "") -> UserError:
     """The error to mend first: an unknown key (a typo also leaves a key missing), else a wrong value."""
     ranks = {"unexpected_keyword_argument": 0, "missing": 2, "union_tag_not_found": 2}

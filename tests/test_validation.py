@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from dqn.compose import compose_config
 from dqn.config import Config, TabularConfig
 from dqn.errors import UserError
-from dqn.validation import Schema, first_error, validate, yaml_text
+from dqn.validation import Schema, as_checked, first_error, validate, yaml_text
 
 OPTIONS = "env=cartpole network=mlp exploration=epsilon_greedy exploration/schedule=linear target=hard "
 OPTIONS += "optimizer=adam algorithm=dqn algorithm/loss=huber logger=none experiment=cartpole"
@@ -128,6 +128,14 @@ def test_whole_floats_and_numbers_as_text_are_accepted_and_booleans_stay_what_th
     assert (config.trainer.total_steps, config.trainer.batch_size) == (1_000_000, 64)
     assert isinstance(config.trainer.total_steps, int)
     assert config.env.kwargs == {"a": True}  # type: ignore[union-attr]
+
+
+def test_the_data_in_the_types_of_what_was_checked() -> None:
+    data = changed(trainer__total_steps=1e6, trainer__batch_size="64", checkpoint__memory="false")
+    checked = as_checked(data, validate(Config, data))
+    assert checked == changed(trainer__total_steps=1_000_000, trainer__batch_size=64, checkpoint__memory=False)
+    assert isinstance(checked["trainer"]["total_steps"], int)
+    assert as_checked(CONFIG, validate(Config, CONFIG)) == CONFIG
 
 
 def test_first_error_takes_the_error_of_any_class() -> None:
