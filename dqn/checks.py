@@ -52,6 +52,10 @@ def _check_memory(config: Config) -> None:
         raise UserError("memory.capacity_steps", memory.capacity_steps, "holds less than one step of env.num_envs")
     if memory.compression != "none" and memory.device.startswith("cuda"):
         raise UserError("memory.device", memory.device, "compressed images are kept on the CPU; use auto or cpu")
+    least = (memory.n_step - 1) * config.env.num_envs + 1
+    if memory.n_step > 1 and memory.warmup_steps < least:
+        problem = f"before, no transition of {memory.n_step} steps is there; at least {least}"
+        raise UserError("memory.warmup_steps", memory.warmup_steps, f"learning cannot start {problem}")
     if not memory.replacement:
         # Between two transitions there is at most one autoreset, which is none.
         if memory.capacity_steps is not None and memory.capacity_steps < 2 * trainer.batch_size:

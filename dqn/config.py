@@ -138,6 +138,7 @@ class UniformMemoryConfig:
     capacity_steps: Positive | None
     warmup_steps: Annotated[NonNegative, TRAIT]
     replacement: bool
+    n_step: Annotated[int, Field(ge=1, le=1000)]
     compression: Literal["none", "lz4"]
     device: Device
 

@@ -128,6 +128,7 @@ def build_trainer(
         first.memory.replacement,
         traits.discount.device,
         compressed=first.memory.compression == "lz4",
+        n_step=first.memory.n_step,
     )
     evaluator = Evaluator(
         make_environment=lambda: make_evaluation_environment(first, len(configs), first.evaluation.episodes),

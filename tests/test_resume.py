@@ -40,7 +40,7 @@ KINDS = {
     "grid world, every start": ("experiment=gridworld_dqn", "env.start=every", "env.num_envs=3", "env.max_steps=9"),
     "grid world in torch": ("experiment=gridworld_dqn", "env.start=random", "env.backend=torch", "env.max_steps=20"),
     "cartpole": ("experiment=cartpole", "env.backend=gymnasium", "env.num_envs=2", "network.hidden_sizes=[8]"),
-    "cartpole in torch": ("experiment=cartpole", "env.backend=torch", "network.hidden_sizes=[8]"),
+    "cartpole in torch": ("experiment=cartpole", "env.backend=torch", "network.hidden_sizes=[8]", "memory.n_step=3"),
     "learning while stepping": ("experiment=cartpole", "env.backend=gymnasium", "trainer.learn_while_stepping=true"),
     "learning at episode ends": ("experiment=cartpole_blog", "trainer.total_steps=400", "trainer.total_episodes=null"),
     "a state machine": ("env=gymnasium", "env.id=Taxi-v4", "env.max_steps=15", "network=tabular"),

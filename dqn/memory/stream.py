@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from dqn.envs.base import EnvironmentSpec
+from dqn.memory.batch import Batch
 from dqn.memory.frames import Frames
 
 _TERMINATED, _RESET = 1, 2
@@ -30,21 +31,11 @@ class Experience(NamedTuple):
     frames: Tensor  # (M, E, *frame): observed after the call
 
 
-class Transitions(NamedTuple):
-    """Transitions read back whole."""
-
-    obs_tm1: Tensor  # (M, B, *observation)
-    a_tm1: Tensor  # (M, B) int64
-    r_t: Tensor  # (M, B) float32
-    terminated: Tensor  # (M, B) bool
-    obs_t: Tensor  # (M, B, *observation)
-
-
 class StreamStorage:
     """A ring of `slots` slots for each of `num_envs` environments of each of `members` members.
 
     At any time the transitions of the last `slots - frame_stack` step calls can be read: the newest frame and the
-    oldest one's stack take the rest.
+    oldest one's stack take the rest. Of n steps they are complete n - 1 step calls later.
 
     Args:
         spec: of the environment.
@@ -53,10 +44,18 @@ class StreamStorage:
         slots: per environment; more than the spec's frame_stack.
         device: where everything but the frames is kept.
         frames: where the frames are kept, in rings of the same size.
+        n_step: how many rewards a transition sums up, at most.
     """
 
     def __init__(
-        self, spec: EnvironmentSpec, members: int, num_envs: int, slots: int, device: torch.device, frames: Frames
+        self,
+        spec: EnvironmentSpec,
+        members: int,
+        num_envs: int,
+        slots: int,
+        device: torch.device,
+        frames: Frames,
+        n_step: int,
     ) -> None:
         shape = (members, num_envs, slots)
         action_dtype = torch.uint8 if spec.num_actions <= 256 else torch.int32
@@ -70,7 +69,9 @@ class StreamStorage:
         self._flags = torch.full(shape, _RESET, dtype=torch.uint8, device=device)
         self._calls = torch.zeros(1, dtype=torch.int64, device=device)
         self._ring_offsets = torch.arange(members * num_envs, device=device).view(members, num_envs) * slots
-        self._history = torch.arange(1 - self._stack, 2, device=device)  # from the oldest frame of a stack to the next
+        # From the oldest frame of a stack to the one after the last step.
+        self._history = torch.arange(1 - self._stack, n_step + 1, device=device)
+        self._in_stack = torch.arange(self._stack, device=device)
 
     @property
     def slot(self) -> Tensor:
@@ -91,27 +92,47 @@ class StreamStorage:
         self._calls += 1
         self._frames.put(self.slot, experience.frames)
 
-    def read(self, envs: Tensor, slots: Tensor) -> Transitions:
-        """Rebuild the transitions at (environment, slot), each (M, B) int64."""
+    def read(self, envs: Tensor, slots: Tensor, discount: Tensor) -> Batch:
+        """Rebuild the transitions at (environment, slot), each (M, B) int64.
+
+        Of n steps (Sutton and Barto 2018, section 7.1): the rewards are summed, discounted by (M, 1), up to the one
+        that ended the episode or was terminal; from what was observed after the last of them learning bootstraps.
+        """
         ring = torch.gather(self._ring_offsets, 1, envs)  # (M, B): where the environment's ring begins
         at = ring + slots
-        flags = self._flags.view(-1)[at]
-        window = ring.unsqueeze(-1) + (slots.unsqueeze(-1) + self._history) % self.slots  # (M, B, stack + 1)
+        window = ring.unsqueeze(-1) + (slots.unsqueeze(-1) + self._history) % self.slots  # (M, B, stack + n)
+        r_t, terminated = self._rewards.view(-1)[at], (self._flags.view(-1)[at] & _TERMINATED) != 0
+        discount_t, steps = discount.expand_as(r_t), torch.ones_like(at)
+        goes_on = ~terminated
+        for k in range(1, len(self._history) - self._stack):
+            at_k = window[..., self._stack - 1 + k]
+            flags = self._flags.view(-1)[at_k]
+            goes_on = goes_on & ((flags & _RESET) == 0)
+            r_t = r_t + torch.where(goes_on, discount_t * self._rewards.view(-1)[at_k], 0.0)
+            discount_t = torch.where(goes_on, discount_t * discount, discount_t)
+            steps = steps + goes_on
+            is_terminal = goes_on & ((flags & _TERMINATED) != 0)
+            terminated, goes_on = terminated | is_terminal, goes_on & ~is_terminal
         if self._stack > 1:
             # A frame is in the stack if no episode started after it: no reset in any slot from it up to the last but
             # one. The slots from the stack's oldest to the one before the transition's own decide.
             resets = (self._flags.view(-1)[window[..., : self._stack - 1]] & _RESET) != 0  # (M, B, stack - 1)
             started_after = resets.flip(-1).cumsum(-1).flip(-1) > 0
-            window = torch.cat(
-                [window[..., : self._stack - 1].masked_fill(started_after, self._frames.blank), window[..., -2:]], -1
-            )
-        frames = self._frames.read(window)  # (M, B, stack + 1, *frame)
-        return Transitions(
-            obs_tm1=self._stacked(frames[:, :, :-1]),
+            old, new = window[..., : self._stack - 1], window[..., self._stack - 1 :]
+            window = torch.cat([old.masked_fill(started_after, self._frames.blank), new], -1)
+        if window.shape[-1] == self._stack + 1:  # of one step: both stacks share all frames but two
+            frames = self._frames.read(window)
+            frames_tm1, frames_t = frames[:, :, :-1], frames[:, :, 1:]
+        else:
+            later = window.gather(-1, steps.unsqueeze(-1) + self._in_stack)
+            frames = self._frames.read(torch.cat([window[..., : self._stack], later], -1))
+            frames_tm1, frames_t = frames[:, :, : self._stack], frames[:, :, self._stack :]
+        return Batch(
+            obs_tm1=self._stacked(frames_tm1),
             a_tm1=self._actions.view(-1)[at].to(torch.int64),
-            r_t=self._rewards.view(-1)[at],
-            terminated=(flags & _TERMINATED) != 0,
-            obs_t=self._stacked(frames[:, :, 1:]),
+            r_t=r_t,
+            discount_t=discount_t * ~terminated,
+            obs_t=self._stacked(frames_t),
         )
 
     def _stacked(self, frames: Tensor) -> Tensor:
@@ -166,6 +187,10 @@ class StreamStorage:
         """After the recordings: so many step calls were made, (M,) int64, and these frames (M, E, *frame) came last."""
         self._calls.copy_(calls[:1])
         self._frames.put(self.slot, frames.to(self._calls.device))
+
+    def is_transition(self, slot: Tensor) -> Tensor:
+        """Whether the step call of a slot (1,) was one rather than an autoreset, (M, E) bool."""
+        return (self._flags.index_select(2, slot).squeeze(2) & _RESET) == 0
 
     def transitions(self) -> tuple[Tensor, Tensor]:
         """The last `slots` - 1 step calls, as far as they were made: their slots, and which were transitions.

@@ -30,6 +30,7 @@ class UniformMemory:
         replacement: whether a batch may hold a transition twice.
         device: where everything is kept; the CPU where frames are compressed.
         compressed: whether frames are kept compressed, without loss.
+        n_step: how many rewards a transition sums up, at most; it can be sampled when so many step calls were made.
     """
 
     def __init__(
@@ -41,23 +42,24 @@ class UniformMemory:
         replacement: bool,
         device: torch.device,
         compressed: bool = False,
+        n_step: int = 1,
     ) -> None:
         members = discount.shape[0]
         self.device = device
-        slots = math.ceil(capacity_steps / num_envs) + spec.frame_stack
+        slots = math.ceil(capacity_steps / num_envs) + spec.frame_stack + n_step - 1
         frames: Frames
         if compressed:
             frames = CompressedFrames(spec, members, num_envs, slots)
         else:
             frames = DenseFrames(spec, members, num_envs, slots, device)
         self.is_traceable = frames.is_traceable
-        self._storage = StreamStorage(spec, members, num_envs, slots, device, frames)
+        self._storage = StreamStorage(spec, members, num_envs, slots, device, frames, n_step)
         self._discount = discount.to(device).unsqueeze(-1)
         self._replacement = replacement
-        self._lead = spec.frame_stack - 1
+        self._lead, self._n_step = spec.frame_stack - 1, n_step
         self._length = slots * num_envs
         # True of a memory of one step call, which is empty right after an autoreset: ask for the size, then.
-        self.may_run_empty = slots - spec.frame_stack < 2
+        self.may_run_empty = slots - spec.frame_stack - n_step + 1 < 2
         # One place more than the queue needs: what is no transition is written there.
         self._queue = torch.zeros((members, self._length + 1), dtype=torch.int32, device=device)
         self._rows = torch.arange(members, device=device).unsqueeze(-1)  # (M, 1)
@@ -71,14 +73,15 @@ class UniformMemory:
         self._storage.start(frames)
 
     def add(self, experience: Experience) -> None:
-        """Put what a step call brought; its transitions can be sampled at once."""
+        """Put what a step call brought; the transitions that are complete now can be sampled at once."""
         slot = self._storage.slot
         self._storage.add(experience)
-        joins = ~experience.was_reset
+        complete = (slot - (self._n_step - 1)) % self._storage.slots
+        joins = self._storage.is_transition(complete)
         places = (self._joined + joins.cumsum(1) - 1) % self._length
         places = torch.where(joins, places, self._length)
         # Not scatter_: compiled, that copies the whole queue.
-        self._queue[self._rows, places] = (self._env_offsets + slot).to(torch.int32)
+        self._queue[self._rows, places] = (self._env_offsets + complete).to(torch.int32)
         self._joined += joins.sum(1, keepdim=True)
         self._joined_by_slot.index_copy_(1, slot, self._joined)
 
@@ -90,7 +93,8 @@ class UniformMemory:
     @property
     def _left(self) -> Tensor:
         """How many transitions have left the queue, (M, 1): those whose frames are partly overwritten."""
-        return self._joined_by_slot.index_select(1, (self._storage.slot + self._lead) % self._storage.slots)
+        slot = self._storage.slot + self._lead + self._n_step - 1  # whose step call completed the last of them
+        return self._joined_by_slot.index_select(1, slot % self._storage.slots)
 
     @property
     def size(self) -> Tensor:
@@ -106,14 +110,7 @@ class UniformMemory:
         size = self._joined - left
         ranks = (uniforms * size).to(torch.int64) if self._replacement else _without_replacement(uniforms, size)
         slots = self._queue.gather(1, (left + ranks) % self._length).to(torch.int64)
-        transitions = self._storage.read(slots // self._storage.slots, slots % self._storage.slots)
-        return Batch(
-            obs_tm1=transitions.obs_tm1,
-            a_tm1=transitions.a_tm1,
-            r_t=transitions.r_t,
-            discount_t=self._discount * ~transitions.terminated,
-            obs_t=transitions.obs_t,
-        )
+        return self._storage.read(slots // self._storage.slots, slots % self._storage.slots, self._discount)
 
     def state_dict(self, since: Sequence[int] | None = None) -> dict[str, Any]:
         """Everything that sampling depends on.
@@ -147,10 +144,14 @@ class UniformMemory:
     def _queue_up(self) -> None:
         """Put the queue in order: it follows from the stream and from how many transitions have ever joined."""
         slots, joins = self._storage.transitions()
-        joined = self._joined - joins.sum((1, 2)).unsqueeze(1) + joins.sum(1).cumsum(1)  # after each call, (M, K)
+        late = self._n_step - 1  # step calls until a transition is complete, and joins
+        joins[..., max(len(slots) - late, 0) :] = False
+        before = self._joined - joins.sum((1, 2)).unsqueeze(1)
+        joined = before + joins.sum(1).cumsum(1)  # when the transitions of each call have, (M, K)
         self._joined_by_slot.zero_()
-        self._joined_by_slot[:, slots] = joined
-        self._joined_by_slot.index_copy_(1, self._storage.slot, self._joined - joins.sum((1, 2)).unsqueeze(1))
+        self._joined_by_slot[:, slots] = before
+        self._joined_by_slot[:, slots[late:]] = joined[:, : max(len(slots) - late, 0)]
+        self._joined_by_slot.index_copy_(1, self._storage.slot, before)
         in_order = joins.transpose(1, 2).flatten(1)  # (M, K * E)
         entries = (self._env_offsets.unsqueeze(1) + slots.view(1, -1, 1)).flatten(1).to(torch.int32)
         places = (self._joined - in_order.sum(1, keepdim=True) + in_order.cumsum(1) - 1) % self._length

@@ -89,11 +89,13 @@ class RandomStream:
 class NaiveMemory:
     """Every transition whole, in a list per member, with the number of the step call that made it."""
 
-    def __init__(self, spec: EnvironmentSpec, num_envs: int, capacity_steps: int, discounts: list[float]) -> None:
-        self.spec, self.num_envs, self.discounts = spec, num_envs, discounts
+    def __init__(
+        self, spec: EnvironmentSpec, num_envs: int, capacity_steps: int, discounts: list[float], n_step: int
+    ) -> None:
+        self.spec, self.num_envs, self.discounts, self.n_step = spec, num_envs, discounts, n_step
         self.calls_kept = -(-capacity_steps // num_envs)
         self.calls = 0
-        self.transitions: list[list[tuple[int, Key]]] = [[] for _ in discounts]
+        self.transitions: list[list[list[tuple[int, Key]]]] = [[[] for _ in range(num_envs)] for _ in discounts]
         self.episodes: list[list[list[np.ndarray[Any, Any]]]] = []  # [m][e]: the frames since the episode's start
 
     def start(self, frames: Tensor) -> None:
@@ -116,11 +118,30 @@ class NaiveMemory:
             self.episodes[m][e].append(frame)
             discount = 0.0 if experience.terminated[m, e] else self.discounts[m]
             action, reward = int(experience.actions[m, e]), float(experience.rewards[m, e])
-            self.transitions[m].append((self.calls, (before, action, reward, discount, self.observation(m, e))))
+            self.transitions[m][e].append((self.calls, (before, action, reward, discount, self.observation(m, e))))
         self.calls += 1
 
     def contents(self, m: int) -> Counter[Key]:
-        return Counter(key for call, key in self.transitions[m] if call >= self.calls - self.calls_kept)
+        """Of the step calls that are kept, apart from the last, whose n steps are not over."""
+        oldest, newest = self.calls - self.calls_kept - self.n_step + 1, self.calls - self.n_step
+        return Counter(
+            self.n_step_return(steps[i:])
+            for steps in self.transitions[m]
+            for i, (call, _) in enumerate(steps)
+            if oldest <= call <= newest
+        )
+
+    def n_step_return(self, steps: list[tuple[int, Key]]) -> Key:
+        """From the first of these steps on, those of an episode having neighbouring numbers."""
+        (first, (before, action, _, _, _)), total, discount = steps[0], 0.0, 1.0
+        for k in range(self.n_step):
+            if k == len(steps) or steps[k][0] != first + k:
+                break  # cut: learning bootstraps from what was observed last
+            _, (_, _, reward, discount_t, after) = steps[k]
+            total, discount = float(np.float32(total + np.float32(discount * reward))), discount * discount_t
+            if discount_t == 0.0:
+                break
+        return before, action, total, discount, after
 
 
 def keys(batch: Batch, m: int) -> list[Key]:
@@ -162,6 +183,7 @@ class Setting:
     capacity_steps: int
     num_actions: int = 4
     compressed: bool = False
+    n_step: int = 1
 
     @property
     def discounts(self) -> list[float]:
@@ -170,11 +192,13 @@ class Setting:
     def memory(self, replacement: bool = True) -> UniformMemory:
         discount = torch.tensor(self.discounts)
         spec = make_spec(self.kind, self.stack, self.num_actions)
-        return UniformMemory(spec, self.num_envs, self.capacity_steps, discount, replacement, CPU, self.compressed)
+        settings = (replacement, CPU, self.compressed, self.n_step)
+        return UniformMemory(spec, self.num_envs, self.capacity_steps, discount, *settings)
 
     def started(self, seed: int = 0) -> tuple[UniformMemory, NaiveMemory, RandomStream]:
         spec = make_spec(self.kind, self.stack, self.num_actions)
-        memory, naive = self.memory(), NaiveMemory(spec, self.num_envs, self.capacity_steps, self.discounts)
+        naive = NaiveMemory(spec, self.num_envs, self.capacity_steps, self.discounts, self.n_step)
+        memory = self.memory()
         stream = RandomStream(spec, self.members, self.num_envs, seed)
         frames = stream.frames()
         naive.start(frames)
@@ -204,6 +228,10 @@ def add_to_both(memory: UniformMemory, naive: NaiveMemory, experience: Experienc
         Setting("image", stack=4, members=3, num_envs=2, capacity_steps=12, compressed=True),
         Setting("rgb", stack=2, members=2, num_envs=1, capacity_steps=1, compressed=True),
         Setting("vector", stack=1, members=2, num_envs=2, capacity_steps=9, compressed=True),
+        Setting("vector", stack=1, members=2, num_envs=1, capacity_steps=10, n_step=2),
+        Setting("image", stack=4, members=2, num_envs=2, capacity_steps=12, n_step=3),
+        Setting("image", stack=2, members=1, num_envs=3, capacity_steps=20, n_step=5, compressed=True),
+        Setting("discrete", stack=1, members=1, num_envs=1, capacity_steps=3, n_step=10),
     ],
     ids=str,
 )
@@ -211,14 +239,14 @@ def test_holds_exactly_the_last_steps_transitions(setting: Setting) -> None:
     memory, naive, stream = setting.started()
     assert memory.is_empty
     sizes = set()
-    for _ in range(250):
+    for call in range(250):
         add_to_both(memory, naive, stream.step())
-        assert not memory.is_empty
+        assert memory.is_empty == (call < setting.n_step - 1)
         assert_same_contents(memory, naive)
         sizes |= set(memory.size.tolist())
     assert len(sizes) > 1 or setting.capacity_steps == 1
     for m in range(setting.members):  # the stream had it all
-        discounts = {key[3] for _, key in naive.transitions[m]}
+        discounts = {key[3] for of_env in naive.transitions[m] for _, key in of_env}
         assert discounts == {0.0, setting.discounts[m]}
 
 
@@ -363,12 +391,16 @@ def state_copy(memory: UniformMemory) -> dict[str, Any]:
     return copy.deepcopy(memory.state_dict())
 
 
-@pytest.mark.parametrize("compressed", [False, True], ids=["dense", "compressed"])
+@pytest.mark.parametrize(
+    ("compressed", "n_step"), [(False, 1), (True, 1), (False, 3)], ids=["dense", "compressed", "three steps"]
+)
 @pytest.mark.parametrize("used", [False, True], ids=["into_a_fresh_memory", "into_a_used_memory"])
 @pytest.mark.parametrize("calls", [0, 1, 3, 9, 10, 11, 40])
-def test_a_restored_memory_goes_on_as_the_one_that_was_saved(calls: int, used: bool, compressed: bool) -> None:
+def test_a_restored_memory_goes_on_as_the_one_that_was_saved(
+    calls: int, used: bool, compressed: bool, n_step: int
+) -> None:
     """Wherever its ring of 10 slots stands: empty, almost full, full, wrapped around."""
-    setting = Setting("vector", stack=4, members=2, num_envs=2, capacity_steps=12, compressed=compressed)
+    setting = Setting("vector", stack=4, members=2, num_envs=2, capacity_steps=12, compressed=compressed, n_step=n_step)
     memory, naive, stream = setting.started()
     for _ in range(calls):
         add_to_both(memory, naive, stream.step())
@@ -378,7 +410,7 @@ def test_a_restored_memory_goes_on_as_the_one_that_was_saved(calls: int, used: b
         for _ in range(25):
             restored.add(other.step())
     restored.load_state_dict(state_copy(memory))
-    assert restored.is_empty == memory.is_empty == (calls == 0)
+    assert restored.is_empty == memory.is_empty == (calls < n_step)
     assert_same_contents(restored, naive)
     draws = Stream([0, 1], "sampling", (5,), CPU)
     for i in range(30):
