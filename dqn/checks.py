@@ -14,6 +14,7 @@ from torch import nn
 
 from dqn.config import (
     BoltzmannConfig,
+    C51Config,
     Config,
     ConstantConfig,
     GreedyConfig,
@@ -33,6 +34,7 @@ def check_config(config: Config) -> None:
     _check_length(config)
     _check_memory(config)
     _check_schedules(config)
+    _check_algorithm(config)
     _check_evaluation(config)
     _check_device("trainer.device", config.trainer.device)
     _check_device("memory.device", config.memory.device)
@@ -77,6 +79,13 @@ def _check_memory(config: Config) -> None:
             memory.warmup_steps,
             f"the run ends at {trainer.total_steps} steps before learning starts; must be less",
         )
+
+
+def _check_algorithm(config: Config) -> None:
+    algorithm = config.algorithm
+    if isinstance(algorithm, C51Config) and algorithm.max_value <= algorithm.min_value:
+        problem = f"must be above algorithm.min_value={algorithm.min_value:g}"
+        raise UserError("algorithm.max_value", algorithm.max_value, problem)
 
 
 def _check_schedules(config: Config) -> None:

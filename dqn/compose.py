@@ -64,7 +64,8 @@ def resolve(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
     values = {str(key): value for key, value in container.items() if key != "sweep"}  # the sweeper's, not a run's
     from dqn.config import Config  # here: the schema takes 0.1 s to build, and --help needs none
 
-    _leave_out_strays(Config, values, "", {override.lstrip("+").partition("=")[0] for override in overrides})
+    given = {override.lstrip("+").partition("=")[0].replace("/", ".") for override in overrides}
+    _leave_out_strays(Config, values, "", given)
     check_run(values)
     return values
 

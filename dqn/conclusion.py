@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dqn.algorithms.dqn import QFunction
+from dqn.algorithms.base import QFunction
 from dqn.config import Config
 from dqn.envs.base import Array, Environment
 from dqn.envs.stack import ObservationStack

@@ -97,6 +97,13 @@ Initialization = Literal["torch", "xavier_uniform", "he_uniform", "he_normal", "
 
 
 @dataclass(config=_STRICT, frozen=True)
+class HeadConfig:
+    """conf/network/head/*.yaml."""
+
+    kind: Literal["linear", "shared_bias", "dueling"]
+
+
+@dataclass(config=_STRICT, frozen=True)
 class MLPConfig:
     """conf/network/mlp.yaml."""
 
@@ -104,6 +111,7 @@ class MLPConfig:
     hidden_sizes: list[Positive]
     activation: Literal["relu", "tanh", "elu", "silu", "sigmoid"]
     initialization: Initialization
+    head: HeadConfig
 
 
 @dataclass(config=_STRICT, frozen=True)
@@ -112,6 +120,7 @@ class CNNConfig:
 
     kind: Literal["nips_cnn", "nature_cnn"]
     initialization: Initialization
+    head: HeadConfig
 
 
 @dataclass(config=_STRICT, frozen=True)
@@ -328,12 +337,39 @@ class HuberConfig:
 
 
 @dataclass(config=_STRICT, frozen=True)
-class AlgorithmConfig:
+class DQNConfig:
     """conf/algorithm/dqn.yaml and double_dqn.yaml."""
 
-    kind: Literal["dqn", "double_dqn"]
+    kind: Literal["dqn"]
     discount: Annotated[Fraction, TRAIT]
+    double: bool
     loss: Annotated[MSEConfig | HuberConfig, Field(discriminator="kind")]
+
+
+@dataclass(config=_STRICT, frozen=True)
+class C51Config:
+    """conf/algorithm/c51.yaml."""
+
+    kind: Literal["c51"]
+    discount: Annotated[Fraction, TRAIT]
+    double: bool
+    num_atoms: Annotated[int, Field(ge=2, le=10_000)]
+    min_value: Finite
+    max_value: Finite
+
+
+@dataclass(config=_STRICT, frozen=True)
+class QRDQNConfig:
+    """conf/algorithm/qr_dqn.yaml."""
+
+    kind: Literal["qr_dqn"]
+    discount: Annotated[Fraction, TRAIT]
+    double: bool
+    num_quantiles: Annotated[int, Field(ge=2, le=10_000)]
+    threshold: Annotated[PositiveFloat, TRAIT]
+
+
+AlgorithmConfig = Annotated[DQNConfig | C51Config | QRDQNConfig, Field(discriminator="kind")]
 
 
 # --- trainer and what looks outside --------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from dqn.algorithms.dqn import QFunction
+from dqn.algorithms.base import QFunction
 from dqn.config import StopConfig
 from dqn.envs.base import Array
 from dqn.evaluation import Played

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dqn.algorithms.dqn import QFunction
+from dqn.algorithms.base import QFunction
 from dqn.envs.base import Array, Environment
 from dqn.envs.stack import ObservationStack
 from dqn.exploration import epsilon_greedy

@@ -17,19 +17,23 @@ from torch import Tensor, nn
 
 from dqn import exploration, optim
 from dqn.agent import Plan
-from dqn.algorithms.double_dqn import DoubleDQN
+from dqn.algorithms.base import Algorithm
+from dqn.algorithms.c51 import C51
 from dqn.algorithms.dqn import DQN
 from dqn.algorithms.losses import Huber, SquaredError, TDLoss
+from dqn.algorithms.qr_dqn import QRDQN
 from dqn.checks import check_config, check_fit, check_network_fits
 from dqn.compilation import can_compile, wants_compilation
 from dqn.config import (
     AdamConfig,
     AtariConfig,
     BoltzmannConfig,
+    C51Config,
     CenteredRMSPropConfig,
     CNNConfig,
     Config,
     ConstantConfig,
+    DQNConfig,
     EnvConfig,
     EpsilonGreedyConfig,
     ExponentialConfig,
@@ -42,9 +46,11 @@ from dqn.config import (
     MLPConfig,
     PiecewiseConfig,
     PolyakTargetConfig,
+    QRDQNConfig,
     RMSPropConfig,
     ScheduleConfig,
     SGDConfig,
+    TabularConfig,
 )
 from dqn.cores import default_threads
 from dqn.envs.base import (
@@ -59,9 +65,10 @@ from dqn.evaluation import Evaluator
 from dqn.learner import Learner
 from dqn.machine import prepare
 from dqn.memory.uniform import UniformMemory
-from dqn.networks import q_network
+from dqn.networks import heads, q_network
 from dqn.networks.initialization import initialize
 from dqn.networks.population import flatten_parameters
+from dqn.networks.readout import ExpectedValue, MeanQuantile
 from dqn.randomness import derive_seed
 from dqn.sections import Sections, Stopwatch
 from dqn.target import NoTarget, PeriodicTarget, TargetRule
@@ -302,13 +309,15 @@ def make_network(config: Config, spec: EnvironmentSpec) -> nn.Module:
     Raises:
         UserError: it cannot read this environment's observations.
     """
-    network = config.network
+    network, per_action = config.network, _outputs_per_action(config)
     try:
+        if isinstance(network, TabularConfig):
+            return q_network.tabular(spec, per_action)
+        head = {"linear": heads.linear, "shared_bias": heads.shared_bias, "dueling": heads.dueling}[network.head.kind]
         if isinstance(network, MLPConfig):
-            return q_network.mlp(spec, network.hidden_sizes, network.activation)
-        if isinstance(network, CNNConfig):
-            return {"nips_cnn": q_network.nips_cnn, "nature_cnn": q_network.nature_cnn}[network.kind](spec)
-        return q_network.tabular(spec)
+            return q_network.mlp(spec, network.hidden_sizes, network.activation, head, per_action)
+        cnn = {"nips_cnn": q_network.nips_cnn, "nature_cnn": q_network.nature_cnn}[network.kind]
+        return cnn(spec, head, per_action)
     except ValueError as error:
         raise UserError("network", network.kind, f"{error}; network=mlp reads them") from error
 
@@ -338,14 +347,35 @@ def _field(configs: Sequence[Any], name: str, device: torch.device, dtype: torch
     return _trait([getattr(c, name) for c in configs], device, dtype)
 
 
-def _make_algorithm(configs: Sequence[Config], device: torch.device) -> DQN:
-    losses = [c.algorithm.loss for c in configs]
+def make_readout(config: Config, device: torch.device) -> nn.Module:
+    """What makes Q-values of the network's outputs."""
+    algorithm = config.algorithm
+    if isinstance(algorithm, C51Config):
+        return ExpectedValue(torch.linspace(algorithm.min_value, algorithm.max_value, algorithm.num_atoms)).to(device)
+    return MeanQuantile() if isinstance(algorithm, QRDQNConfig) else nn.Identity()
+
+
+def _outputs_per_action(config: Config) -> int:
+    algorithm = config.algorithm
+    if isinstance(algorithm, C51Config):
+        return algorithm.num_atoms
+    return algorithm.num_quantiles if isinstance(algorithm, QRDQNConfig) else 1
+
+
+def _make_algorithm(configs: Sequence[Config], device: torch.device) -> Algorithm:
+    first, readout = configs[0].algorithm, make_readout(configs[0], device)
+    if isinstance(first, C51Config):
+        assert isinstance(readout, ExpectedValue)
+        return C51(first.double, readout, readout.atoms)
+    if isinstance(first, QRDQNConfig):
+        return QRDQN(first.double, readout, Huber(_field([c.algorithm for c in configs], "threshold", device)))
+    losses = [c.algorithm.loss for c in configs if isinstance(c.algorithm, DQNConfig)]
     td_loss: TDLoss
     if isinstance(losses[0], HuberConfig):
         td_loss = Huber(_field(losses, "threshold", device))
     else:
         td_loss = SquaredError(_field(losses, "factor", device))
-    return {"dqn": DQN, "double_dqn": DoubleDQN}[configs[0].algorithm.kind](td_loss)
+    return DQN(first.double, readout, td_loss)
 
 
 def _make_optimizer(configs: Sequence[Config], device: torch.device) -> optim.Optimizer:

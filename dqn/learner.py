@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dqn.algorithms.dqn import DQN, Losses
+from dqn.algorithms.base import Algorithm, Losses
 from dqn.compilation import is_tracing
 from dqn.memory.batch import Batch
 from dqn.networks.population import Population
@@ -43,7 +43,7 @@ class Learner:
         self,
         template: nn.Module,
         parameters: Tensor,
-        algorithm: DQN,
+        algorithm: Algorithm,
         optimizer: Optimizer,
         target_rule: TargetRule,
         max_gradient_norm: Tensor,
@@ -55,6 +55,7 @@ class Learner:
         self.online = Population(template, self.parameters)
         self.target = Population(template, self.target_parameters)
         self._algorithm = algorithm
+        self.readout = algorithm.readout
         self._optimizer = optimizer
         self.target_rule = target_rule
         self._max_gradient_norm = max_gradient_norm
@@ -65,7 +66,8 @@ class Learner:
     def q_values(self, observations: Tensor) -> Tensor:
         """Q-values of the online networks: (M, N, *observation) -> (M, N, A) float32."""
         with self._autocast():
-            return self.online(observations).float()
+            q: Tensor = self.readout(self.online(observations).float())
+        return q
 
     def update(self, batch: Batch, learning_rate: Tensor, active: Tensor | None = None) -> UpdateMetrics:
         """One gradient step of each member on its own batch.

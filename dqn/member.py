@@ -190,19 +190,23 @@ class Networks:
 
     Args:
         template: the single-member network.
+        readout: what makes Q-values of its outputs.
         last: parameters (P,) after `last_step` agent steps.
         best: parameters (P,) of the best evaluation, which was at `best_step`; -1 without any.
     """
 
-    def __init__(self, template: nn.Module, last: Tensor, last_step: int, best: Tensor, best_step: int) -> None:
-        self._template = template
+    def __init__(
+        self, template: nn.Module, readout: nn.Module, last: Tensor, last_step: int, best: Tensor, best_step: int
+    ) -> None:
+        self._template, self._readout = template, readout
         self._last, self._last_step, self._best, self._best_step = last, last_step, best, best_step
 
     def chosen(self, which: str) -> tuple[nn.Module, dict[str, Any]]:
         """The best or last network, and which it is; without an evaluation the last is all there is."""
-        if which == "best" and self._best_step >= 0:
-            return member_network(self._template, self._best), {"network": "best", "step": self._best_step}
-        return member_network(self._template, self._last), {"network": "last", "step": self._last_step}
+        is_best = which == "best" and self._best_step >= 0
+        parameters, step = (self._best, self._best_step) if is_best else (self._last, self._last_step)
+        network = member_network(self._template, parameters, self._readout)
+        return network, {"network": "best" if is_best else "last", "step": step}
 
 
 def make_observers(

@@ -15,14 +15,14 @@ from pydantic.dataclasses import dataclass
 from rich.table import Table
 from torch import Tensor, nn
 
-from dqn.algorithms.dqn import QFunction
+from dqn.algorithms.base import QFunction
 from dqn.checkpoint import Checkpoints
 from dqn.conclusion import describe, export_network, q_function_of
 from dqn.config import Config
 from dqn.envs.base import Environment
 from dqn.errors import UserError
 from dqn.evaluation import play
-from dqn.experiment import make_evaluation_environment, make_network
+from dqn.experiment import make_evaluation_environment, make_network, make_readout
 from dqn.export import Policy, load_policy, read_policy
 from dqn.faults import disk_errors_explained
 from dqn.files import write_json
@@ -156,7 +156,8 @@ def _network_from_checkpoint(
             raise UserError("policy", "best", "the run has had no evaluations to choose by; last is there")
         which = "last"
     parameters = trained["best_parameters"] if which == "best" else trained["learner"]["parameters"]
-    network = member_network(make_network(config, environment.spec), parameters[0])
+    readout = make_readout(config, torch.device("cpu"))
+    network = member_network(make_network(config, environment.spec), parameters[0], readout)
     return network, {"network": which, "step": best_step if which == "best" else trained["steps"]}
 
 

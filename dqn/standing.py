@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dqn.algorithms.dqn import QFunction
+from dqn.algorithms.base import QFunction
 from dqn.config import StopConfig
 from dqn.convergence import Convergence, ValueProbe
 from dqn.envs.base import Array

@@ -218,7 +218,12 @@ class Training:
         trainer, m = self._trainer, end.member
         learner, standing = trainer.parts.learner, trainer.standing
         networks = Networks(
-            learner.template, learner.parameters[m], end.step, standing.best_parameters[m], int(standing.best_step[m])
+            learner.template,
+            learner.readout,
+            learner.parameters[m],
+            end.step,
+            standing.best_parameters[m],
+            int(standing.best_step[m]),
         )
         member = self._members[self._numbers[m]]
         member.conclude(end, self._record_of(m), networks, trainer.device, lambda: trainer.interrupted)

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from dqn.agent import Plan
-from dqn.algorithms.dqn import DQN
+from dqn.algorithms.base import Algorithm
 from dqn.envs.base import Array
 from dqn.optim import Optimizer
 from dqn.target import TargetRule
@@ -23,7 +23,7 @@ class Traits:
     warmup_steps: Array  # (M,) int64
     discount: Tensor  # (M,)
     max_gradient_norm: Tensor  # (M,), inf for none
-    algorithm: DQN
+    algorithm: Algorithm
     optimizer: Optimizer
     target_rule: TargetRule
     plan: Plan

@@ -100,9 +100,10 @@ def test_no_field_is_dead(make_config, tmp_path, monkeypatch):
         "memory.capacity_steps=1000",
     ]
     runs = [
-        ["experiment=cartpole", "logger=none", "optimizer=sgd", "exploration/schedule=piecewise"],
+        ["experiment=cartpole", "logger=none", "optimizer=sgd", "exploration/schedule=piecewise", "algorithm=c51"],
         ["experiment=cartpole", "logger=[wandb,tensorboard]", "optimizer=rmsprop", "exploration=max_boltzmann"],
         ["experiment=cartpole", "logger=none", "algorithm/loss=mse", "exploration=boltzmann", "target=none"],
+        ["experiment=cartpole", "logger=none", "algorithm=qr_dqn", "network/head=dueling"],
         ["experiment=cartpole_blog", "logger=none", "env.max_steps=20"],
         ["experiment=gridworld_q_table", "logger=none", "exploration=greedy"],
         ["experiment=pong", "logger=none", "env.max_frames_per_episode=100", "optimizer=rmsprop_centered"],

@@ -160,8 +160,14 @@ class _Product(torch.autograd.Function):
         return of_weight, weight.mT @ gradient
 
 
-def member_network(template: nn.Module, parameters: Tensor) -> nn.Module:
-    """A single network of its own, on the CPU, with the parameters (P,) of one member."""
+def member_network(template: nn.Module, parameters: Tensor, readout: nn.Module | None = None) -> nn.Module:
+    """A single network of its own, on the CPU, with the parameters (P,) of one member.
+
+    What makes Q-values of its outputs, if it is not the outputs that are, becomes its last layer.
+    """
     network = copy.deepcopy(template).cpu()
     torch.nn.utils.vector_to_parameters(parameters.detach().cpu().clone(), network.parameters())
+    if readout is not None and not isinstance(readout, nn.Identity):
+        assert isinstance(network, nn.Sequential)
+        network = nn.Sequential(*network, copy.deepcopy(readout).cpu())
     return network.eval()

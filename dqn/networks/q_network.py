@@ -1,13 +1,15 @@
-"""The Q-networks that a config can name: an input layer, a torso, and a linear head with one output per action."""
+"""The Q-networks that a config can name: an input layer, a torso, and a head with the outputs of each action."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from torch import nn
 
 from dqn.envs.base import EnvironmentSpec
+from dqn.networks.heads import Head, linear
 from dqn.networks.inputs import OneHot, ScaleImage, ToFloat
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -26,38 +28,65 @@ def input_layer(spec: EnvironmentSpec) -> nn.Module:
     return ScaleImage() if spec.is_image else ToFloat()
 
 
-def mlp(spec: EnvironmentSpec, hidden_sizes: Sequence[int], activation: str) -> nn.Sequential:
-    """A multi-layer perceptron; observations are flattened, discrete ones arrive one-hot."""
+def mlp(
+    spec: EnvironmentSpec, hidden_sizes: Sequence[int], activation: str, head: Head = linear, per_action: int = 1
+) -> nn.Sequential:
+    """A multi-layer perceptron; observations are flattened, discrete ones arrive one-hot.
+
+    The last hidden layer belongs to the head, which may have several of it.
+    """
     width = spec.num_states or math.prod(spec.observation_shape)
     layers: list[nn.Module] = [input_layer(spec), nn.Flatten()]
-    for size in hidden_sizes:
+    for size in hidden_sizes[:-1]:
         layers += [nn.Linear(width, size), ACTIVATIONS[activation]()]
         width = size
-    return nn.Sequential(*layers, nn.Linear(width, spec.num_actions))
+    stream = partial(_stream, width, hidden_sizes[-1:], ACTIVATIONS[activation])
+    return nn.Sequential(*layers, *head(stream, spec.num_actions, per_action))
 
 
-def nips_cnn(spec: EnvironmentSpec) -> nn.Sequential:
+def nips_cnn(spec: EnvironmentSpec, head: Head = linear, per_action: int = 1) -> nn.Sequential:
     """The network of DQN 2013 (arXiv 1312.5602, section 4.1)."""
-    return _cnn(spec, convolutions=[(16, 8, 4), (32, 4, 2)], hidden_size=256)
+    return _cnn(spec, [(16, 8, 4), (32, 4, 2)], 256, head, per_action)
 
 
-def nature_cnn(spec: EnvironmentSpec) -> nn.Sequential:
+def nature_cnn(spec: EnvironmentSpec, head: Head = linear, per_action: int = 1) -> nn.Sequential:
     """The network of DQN 2015 (Nature 518, Methods, "Model architecture"); no padding."""
-    return _cnn(spec, convolutions=[(32, 8, 4), (64, 4, 2), (64, 3, 1)], hidden_size=512)
+    return _cnn(spec, [(32, 8, 4), (64, 4, 2), (64, 3, 1)], 512, head, per_action)
 
 
-def tabular(spec: EnvironmentSpec) -> nn.Sequential:
-    """The Q-table as a network: one weight per state and action, and nothing else.
+def tabular(spec: EnvironmentSpec, per_action: int = 1) -> nn.Sequential:
+    """The Q-table as a network: one weight per state and output, and nothing else.
 
     Raises:
         ValueError: observations are not discrete.
     """
     if spec.num_states is None:
         raise ValueError(f"needs discrete states, but observations are {spec.frame_dtype} {spec.observation_shape}")
-    return nn.Sequential(OneHot(spec.num_states), nn.Linear(spec.num_states, spec.num_actions, bias=False))
+
+    def stream(outputs: int) -> list[nn.Module]:
+        return [nn.Linear(spec.num_states or 0, outputs, bias=False)]
+
+    return nn.Sequential(OneHot(spec.num_states), *linear(stream, spec.num_actions, per_action))
 
 
-def _cnn(spec: EnvironmentSpec, convolutions: Sequence[tuple[int, int, int]], hidden_size: int) -> nn.Sequential:
+def _stream(
+    width: int, hidden_sizes: Sequence[int], activation: Callable[[], nn.Module], outputs: int
+) -> list[nn.Module]:
+    """See `dqn.networks.heads.Stream`."""
+    layers: list[nn.Module] = []
+    for size in hidden_sizes:
+        layers += [nn.Linear(width, size), activation()]
+        width = size
+    return [*layers, nn.Linear(width, outputs)]
+
+
+def _cnn(
+    spec: EnvironmentSpec,
+    convolutions: Sequence[tuple[int, int, int]],
+    hidden_size: int,
+    head: Head,
+    per_action: int,
+) -> nn.Sequential:
     """Convolutions given as (channels, kernel, stride), each with a ReLU, then one hidden layer.
 
     Raises:
@@ -73,5 +102,5 @@ def _cnn(spec: EnvironmentSpec, convolutions: Sequence[tuple[int, int, int]], hi
         height, width = (height - kernel) // stride + 1, (width - kernel) // stride + 1
         if height < 1 or width < 1:
             raise ValueError(f"needs larger images than {spec.observation_shape}")
-    hidden = nn.Linear(channels * height * width, hidden_size)
-    return nn.Sequential(*layers, nn.Flatten(), hidden, nn.ReLU(), nn.Linear(hidden_size, spec.num_actions))
+    stream = partial(_stream, channels * height * width, [hidden_size], nn.ReLU)
+    return nn.Sequential(*layers, nn.Flatten(), *head(stream, spec.num_actions, per_action))

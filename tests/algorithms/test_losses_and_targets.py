@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from dqn.algorithms.double_dqn import DoubleDQN
-from dqn.algorithms.dqn import DQN, Losses
+from dqn.algorithms.base import Losses
+from dqn.algorithms.dqn import DQN
 from dqn.algorithms.losses import Huber, SquaredError, TDLoss
 from dqn.memory.batch import Batch
 
@@ -142,7 +142,7 @@ def test_losses_and_gradients(double: bool, huber: bool, shared: bool) -> None:
     def loss(weights: Array) -> float:
         return float(naive_losses(naive_errors(problem, weights, targets), huber).mean(1).sum())
 
-    losses, gradient, target_gradient = problem.learn((DoubleDQN if double else DQN)(td_loss(huber)), shared)
+    losses, gradient, target_gradient = problem.learn(DQN(double, nn.Identity(), td_loss(huber)), shared)
     errors = naive_errors(problem, online, targets)
     np.testing.assert_allclose(losses.td_error, errors, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(losses.q, targets - errors, rtol=1e-5, atol=1e-5)
@@ -163,21 +163,21 @@ def test_the_problem_tells_the_algorithms_apart() -> None:
     assert (double < single).sum() > M * B // 4
 
 
-@pytest.mark.parametrize("algorithm", [DQN, DoubleDQN])
-def test_a_terminal_transition_is_worth_its_reward_whatever_comes_next(algorithm: type[DQN]) -> None:
+@pytest.mark.parametrize("double", [False, True])
+def test_a_terminal_transition_is_worth_its_reward_whatever_comes_next(double: bool) -> None:
     problem = Problem()
     batch = problem.batch._replace(discount_t=torch.zeros(M, B))
     other = batch._replace(obs_t=1000 * torch.ones(M, B, D))
     for each in (batch, other):
         problem.batch = each
-        losses, _, _ = problem.learn(algorithm(td_loss(huber=False)))
+        losses, _, _ = problem.learn(DQN(double, nn.Identity(), td_loss(huber=False)))
         torch.testing.assert_close(losses.td_error + losses.q, batch.r_t)
 
 
 def test_half_precision_values_become_targets_and_losses_in_single() -> None:
     problem = Problem()
     online, target = q_function(problem.online), q_function(problem.target)
-    losses = DQN(td_loss(huber=True))(
+    losses = DQN(False, nn.Identity(), td_loss(huber=True))(
         lambda obs: online(obs).bfloat16(), lambda obs: target(obs).bfloat16(), problem.batch
     )
     assert {tensor.dtype for tensor in losses} == {torch.float32}

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from dqn.algorithms.double_dqn import DoubleDQN
 from dqn.algorithms.dqn import DQN
 from dqn.algorithms.losses import Huber, SquaredError
 from dqn.compilation import _traced
@@ -204,7 +203,9 @@ def make_learner(
     return Learner(
         template=mlp(VECTOR, [8, 8], "tanh"),
         parameters=flatten_parameters([make_networks()[m] for m in at], CPU),
-        algorithm=DoubleDQN(Huber(torch.tensor([1.0, 0.1, 2.0])[at])) if double else DQN(SquaredError(DISCOUNT[at])),
+        algorithm=DQN(
+            double, nn.Identity(), Huber(torch.tensor([1.0, 0.1, 2.0])[at]) if double else SquaredError(DISCOUNT[at])
+        ),
         optimizer={
             "adam": Adam(decay, torch.tensor([0.999, 0.9, 0.99])[at], epsilon),
             "rmsprop": RMSProp(decay, epsilon),
@@ -367,7 +368,15 @@ def test_half_precision_is_close_to_single_and_its_parameters_stay_single(name: 
         rule = PeriodicTarget((1,) * members, traits)
         unclipped = torch.full((members,), float("inf"))
         loss = Huber(torch.ones(members))
-        return Learner(case.template, case.parameters.clone(), DoubleDQN(loss), SGD(traits), rule, unclipped, precision)
+        return Learner(
+            case.template,
+            case.parameters.clone(),
+            DQN(True, nn.Identity(), loss),
+            SGD(traits),
+            rule,
+            unclipped,
+            precision,
+        )
 
     single, half = make(torch.float32), make(torch.bfloat16)
     batch = Batch(

@@ -52,7 +52,10 @@ MISTAKES = {
     "bad map": (["env=gridworld", "env.map=S.X"], "env.map="),
     "too large a memory": (["memory.capacity_steps=1e13"], "memory.capacity_steps=10000000000000: needs"),
     "no such GPU": (["trainer.device=cuda:7"], "trainer.device=cuda:7: CUDA devices here: 0; use auto or cpu"),
-    "group without an option": (["algorithm=null"], "algorithm=null: no such option; choose one of double_dqn, dqn"),
+    "group without an option": (
+        ["algorithm=null"],
+        "algorithm=null: no such option; choose one of c51, double_dqn, dqn, qr_dqn",
+    ),
     "cycle": (["seed=${seed}"], "seed=${seed}: Recursive interpolation detected"),
     "numbers for a group": (["-m", "algorithm=range(1,3)"], "algorithm=range(1,3): no such option; choose one of"),
     "interval without a search": (["-m", "seed=interval(0,1)"], "seed=interval(0,1): an interval is for a search"),

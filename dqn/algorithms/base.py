@@ -1,0 +1,55 @@
+"""What all algorithms share: which networks they see, what they make of a batch, and how Double Q chooses."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from dqn.memory.batch import Batch
+
+# Observations (M, B, *observation) -> Q-values (M, B, A).
+QFunction = Callable[[Tensor], Tensor]
+# Observations -> what a network says of each action: Q-values (M, B, A), or K numbers for each (M, B, A, K).
+OutputFunction = Callable[[Tensor], Tensor]
+
+
+class Losses(NamedTuple):
+    """What an algorithm makes of a batch."""
+
+    loss: Tensor  # (M, B), with gradient
+    td_error: Tensor  # (M, B)
+    q: Tensor  # (M, B): of the actions taken
+
+
+@dataclass(frozen=True)
+class Algorithm(ABC):
+    """A batch to losses.
+
+    Args:
+        double: whether the online network picks the next action, which the target network values (van Hasselt et al.
+            2016, arXiv 1509.06461, section "Double DQN"); if not, the target network does both.
+        readout: makes Q-values (..., A) of what a network says of its actions; without parameters.
+    """
+
+    double: bool
+    readout: nn.Module
+
+    @abstractmethod
+    def __call__(self, online: OutputFunction, target: OutputFunction, batch: Batch) -> Losses:
+        """The losses of the online network on a batch; no gradient flows through targets."""
+
+    def next_outputs(self, online: OutputFunction, target: OutputFunction, obs_t: Tensor) -> Tensor:
+        """What the target network says of the best next action, (M, B, ...)."""
+        outputs_t = target(obs_t).float()
+        chooses = online(obs_t).float() if self.double else outputs_t
+        return of_actions(outputs_t, self.readout(chooses).argmax(-1))
+
+
+def of_actions(outputs: Tensor, actions: Tensor) -> Tensor:
+    """Of outputs (M, B, A, ...) those of actions (M, B)."""
+    index = actions.view(*actions.shape, *[1] * (outputs.dim() - 2)).expand(-1, -1, 1, *outputs.shape[3:])
+    return outputs.gather(2, index).squeeze(2)

@@ -1,0 +1,73 @@
+"""The last layers of a Q-network: from features to what it says of each action."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+# Fresh layers, hidden ones if the network has them, from its features to so many outputs; the last is linear.
+Stream = Callable[[int], list[nn.Module]]
+# From a stream, the number of actions A and the outputs K for each to layers that give (N, A), or (N, A, K).
+Head = Callable[[Stream, int, int], list[nn.Module]]
+
+
+def linear(stream: Stream, num_actions: int, per_action: int) -> list[nn.Module]:
+    """One output layer."""
+    return [*stream(num_actions * per_action), *_split(num_actions, per_action)]
+
+
+def shared_bias(stream: Stream, num_actions: int, per_action: int) -> list[nn.Module]:
+    """One output layer whose bias all actions share (van Hasselt et al. 2016, arXiv 1509.06461, "tuned")."""
+    *hidden, last = stream(num_actions * per_action)
+    assert isinstance(last, nn.Linear)
+    without_bias = nn.Linear(last.in_features, last.out_features, bias=False)
+    return [*hidden, without_bias, *_split(num_actions, per_action), SharedBias(per_action)]
+
+
+def dueling(stream: Stream, num_actions: int, per_action: int) -> list[nn.Module]:
+    """Two streams, see `Dueling`."""
+    advantage = [*stream(num_actions * per_action), *_split(num_actions, per_action)]
+    return [Dueling(nn.Sequential(*stream(per_action)), nn.Sequential(*advantage))]
+
+
+def _split(num_actions: int, per_action: int) -> list[nn.Module]:
+    return [nn.Unflatten(-1, (num_actions, per_action))] if per_action > 1 else []
+
+
+class SharedBias(nn.Module):
+    """Adds the same to each action.
+
+    Args:
+        per_action: outputs of an action, K.
+    """
+
+    def __init__(self, per_action: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(per_action))
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        """(N, A) or (N, A, K), unchanged in shape."""
+        return outputs + self.bias
+
+
+class Dueling(nn.Module):
+    """Q(s, a) = V(s) + A(s, a) - mean of A(s, .) (Wang et al. 2016, arXiv 1511.06581, equation 9).
+
+    Args:
+        value: features to (N, K).
+        advantage: features to (N, A), or (N, A, K).
+    """
+
+    def __init__(self, value: nn.Sequential, advantage: nn.Sequential) -> None:
+        super().__init__()
+        self.value, self.advantage = value, advantage
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, features) -> (N, A), or (N, A, K)."""
+        value: Tensor = self.value(features)
+        advantage: Tensor = self.advantage(features)
+        if advantage.dim() > value.dim():
+            value = value.unsqueeze(1)
+        return value + advantage - advantage.mean(1, keepdim=True)
