@@ -22,14 +22,17 @@ from dqn.errors import TrainingError, UserError
 from dqn.export import export_policy, load_policy, read_policy
 from dqn.export import policy as policy_module
 from dqn.export.formats import WRITERS
+from dqn.networks.heads import dueling, linear, shared_bias
 from dqn.networks.inputs import ToFloat
 from dqn.networks.q_network import ACTIVATIONS, mlp, nature_cnn, nips_cnn, tabular
+from dqn.networks.readout import ExpectedValue, MeanQuantile
 
 # Keras 3.15 on PyTorch converts tensors in a way that NumPy 2 calls deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
 
 ALL = ("safetensors", "onnx", "pt2", "h5")
 NUM_ACTIONS = 3
+ATOMS = torch.linspace(-1, 3, 5)
 
 
 def make_spec(shape: tuple[int, ...], dtype: str, stack: int = 1, num_states: int | None = None) -> EnvironmentSpec:
@@ -62,6 +65,11 @@ CASES: dict[str, tuple[EnvironmentSpec, Callable[[EnvironmentSpec], nn.Module]]]
     "tabular": (DISCRETE, tabular),
     "nips_cnn": (OBLONG, nips_cnn),
     "nature_cnn": (ATARI, nature_cnn),
+    "dueling": (VECTOR, lambda spec: mlp(spec, [16, 8], "relu", dueling)),
+    "shared bias": (VECTOR, lambda spec: mlp(spec, [16], "relu", shared_bias)),
+    "c51": (VECTOR, lambda spec: nn.Sequential(*mlp(spec, [16], "relu", linear, 5), ExpectedValue(ATOMS))),
+    "quantiles": (VECTOR, lambda spec: nn.Sequential(*mlp(spec, [16], "relu", shared_bias, 5), MeanQuantile())),
+    "dueling c51": (OBLONG, lambda spec: nn.Sequential(*nips_cnn(spec, dueling, 5), ExpectedValue(ATOMS))),
 }
 
 

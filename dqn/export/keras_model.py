@@ -5,14 +5,18 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from torch import nn
 
 from dqn.errors import TrainingError
+from dqn.networks.heads import Dueling, SharedBias
 from dqn.networks.inputs import OneHot, ScaleImage, ToFloat
+from dqn.networks.readout import ExpectedValue, MeanQuantile
 
 _ACTIVATIONS: dict[type[nn.Module], str] = {
     nn.ReLU: "relu",
@@ -25,7 +29,7 @@ _ACTIVATIONS: dict[type[nn.Module], str] = {
 _SAVED = frozenset(
     {
         "Functional", "InputLayer", "Rescaling", "CategoryEncoding", "Permute", "Flatten", "Activation", "Dense",
-        "Conv2D", "GlorotUniform", "Zeros", "DTypePolicy", "__keras_tensor__",
+        "Conv2D", "GlorotUniform", "Zeros", "DTypePolicy", "__keras_tensor__", "Reshape", "Softmax", "Concatenate",
     }
 )  # fmt: skip
 
@@ -88,7 +92,13 @@ def keras_model(network: nn.Module, observation_shape: tuple[int, ...], observat
     if not isinstance(network, nn.Sequential):
         raise TrainingError(f"policy.h5: only nn.Sequential can be converted, not {type(network).__name__}")
     keras = import_keras()
-    inputs = outputs = keras.Input(observation_shape, dtype=observation_dtype, name="observation")
+    inputs = keras.Input(observation_shape, dtype=observation_dtype, name="observation")
+    return keras.Model(inputs, _apply(network, inputs))
+
+
+def _apply(network: nn.Sequential, inputs: Any) -> Any:
+    """What the layers make of Keras's symbolic inputs."""
+    keras, outputs = import_keras(), inputs
     # Convolutions run channels-last: TensorFlow has no others on a CPU. Before images are flattened they
     # return to PyTorch's order, so that the dense weights behind fit as they are.
     channels_last = False
@@ -97,10 +107,63 @@ def keras_model(network: nn.Module, observation_shape: tuple[int, ...], observat
             outputs, channels_last = keras.layers.Permute((2, 3, 1))(outputs), True
         elif isinstance(layer, nn.Flatten) and channels_last:
             outputs, channels_last = keras.layers.Permute((3, 1, 2))(outputs), False
+        if type(layer) in _COMPOSED:
+            outputs = _COMPOSED[type(layer)](layer, outputs)
+            continue
         converted = _convert(layer)
         outputs = converted(outputs)
         converted.set_weights(_weights(layer))
-    return keras.Model(inputs, outputs)
+    return outputs
+
+
+def _expected_value(layer: ExpectedValue, logits: Any) -> Any:
+    return _weighted(layer.atoms.numpy(), import_keras().layers.Softmax()(logits))
+
+
+def _mean_quantile(layer: MeanQuantile, quantiles: Any) -> Any:
+    count = quantiles.shape[-1]
+    return _weighted(np.full(count, 1 / count, dtype=np.float32), quantiles)
+
+
+def _weighted(weights: npt.NDArray[np.float32], inputs: Any) -> Any:
+    """The weighted sums over the last axis."""
+    return import_keras().layers.Reshape(inputs.shape[1:-1])(_fixed(weights[:, None], inputs))
+
+
+def _shared_bias(layer: SharedBias, inputs: Any) -> Any:
+    width = inputs.shape[-1]
+    bias = np.broadcast_to(layer.bias.detach().numpy(), (width,))
+    return _fixed(np.eye(width, dtype=np.float32), inputs, bias)
+
+
+def _dueling(layer: Dueling, features: Any) -> Any:
+    """Value and advantages side by side, and one more layer that combines them: the formula is linear."""
+    layers = import_keras().layers
+    value, advantage = _apply(layer.value, features), _apply(layer.advantage, features)
+    per_action = value.shape[-1]
+    num_actions = advantage.shape[1]
+    over_mean = np.eye(num_actions) - 1 / num_actions
+    kernel = np.concatenate(
+        [np.kron(np.ones((1, num_actions)), np.eye(per_action)), np.kron(over_mean, np.eye(per_action))]
+    )
+    combined = _fixed(kernel.astype(np.float32), layers.Concatenate()([value, layers.Flatten()(advantage)]))
+    return layers.Reshape(advantage.shape[1:])(combined)
+
+
+def _fixed(kernel: npt.NDArray[np.float32], inputs: Any, bias: npt.NDArray[np.float32] | None = None) -> Any:
+    """A dense layer with these weights."""
+    dense = import_keras().layers.Dense(kernel.shape[1], use_bias=bias is not None)
+    outputs = dense(inputs)
+    dense.set_weights([kernel] if bias is None else [kernel, bias])
+    return outputs
+
+
+_COMPOSED: dict[type[nn.Module], Callable[[Any, Any], Any]] = {
+    ExpectedValue: _expected_value,
+    MeanQuantile: _mean_quantile,
+    SharedBias: _shared_bias,
+    Dueling: _dueling,
+}
 
 
 def _convert(layer: nn.Module) -> Any:
@@ -115,6 +178,8 @@ def _convert(layer: nn.Module) -> Any:
             return layers.Rescaling(1.0)
         case OneHot():
             return layers.CategoryEncoding(layer.num_states, output_mode="one_hot")
+        case nn.Unflatten():
+            return layers.Reshape(layer.unflattened_size)
         case nn.Flatten():
             return layers.Flatten(data_format="channels_last")
         case nn.Linear():

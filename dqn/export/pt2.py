@@ -21,9 +21,10 @@ from torch import Tensor
 _OPERATORS = frozenset(
     f"torch.ops.aten.{name}"
     for name in (
-        "_to_copy.default", "clone.default", "contiguous.default", "conv2d.default", "div.Tensor", "elu.default",
-        "eq.Tensor", "flatten.using_ints", "linear.default", "permute.default", "relu.default", "reshape.default",
-        "sigmoid.default", "silu.default", "sym_size.int", "tanh.default", "to.dtype", "unsqueeze.default",
+        "_to_copy.default", "add.Tensor", "clone.default", "contiguous.default", "conv2d.default", "div.Tensor",
+        "elu.default", "eq.Tensor", "flatten.using_ints", "linear.default", "mean.dim", "mul.Tensor", "permute.default",
+        "relu.default", "reshape.default", "sigmoid.default", "silu.default", "softmax.int", "sub.Tensor",
+        "sum.dim_IntList", "sym_size.int", "tanh.default", "to.dtype", "unflatten.int", "unsqueeze.default",
         "view.default",
     )
 )  # fmt: skip
