@@ -336,6 +336,9 @@ class HuberConfig:
     threshold: Annotated[PositiveFloat, TRAIT]
 
 
+LossConfig = Annotated[MSEConfig | HuberConfig, Field(discriminator="kind")]
+
+
 @dataclass(config=_STRICT, frozen=True)
 class DQNConfig:
     """conf/algorithm/dqn.yaml and double_dqn.yaml."""
@@ -343,7 +346,7 @@ class DQNConfig:
     kind: Literal["dqn"]
     discount: Annotated[Fraction, TRAIT]
     double: bool
-    loss: Annotated[MSEConfig | HuberConfig, Field(discriminator="kind")]
+    loss: LossConfig
 
 
 @dataclass(config=_STRICT, frozen=True)
@@ -369,7 +372,19 @@ class QRDQNConfig:
     threshold: Annotated[PositiveFloat, TRAIT]
 
 
-AlgorithmConfig = Annotated[DQNConfig | C51Config | QRDQNConfig, Field(discriminator="kind")]
+@dataclass(config=_STRICT, frozen=True)
+class MunchausenDQNConfig:
+    """conf/algorithm/munchausen_dqn.yaml."""
+
+    kind: Literal["munchausen_dqn"]
+    discount: Annotated[Fraction, TRAIT]
+    alpha: Annotated[Fraction, TRAIT]
+    temperature: Annotated[PositiveFloat, TRAIT]
+    min_log_policy: Annotated[float, Field(le=0, allow_inf_nan=False), TRAIT]
+    loss: LossConfig
+
+
+AlgorithmConfig = Annotated[DQNConfig | C51Config | QRDQNConfig | MunchausenDQNConfig, Field(discriminator="kind")]
 
 
 # --- trainer and what looks outside --------------------------------------------------------------------------

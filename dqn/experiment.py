@@ -21,6 +21,7 @@ from dqn.algorithms.base import Algorithm
 from dqn.algorithms.c51 import C51
 from dqn.algorithms.dqn import DQN
 from dqn.algorithms.losses import Huber, SquaredError, TDLoss
+from dqn.algorithms.munchausen_dqn import MunchausenDQN
 from dqn.algorithms.qr_dqn import QRDQN
 from dqn.checks import check_config, check_fit, check_network_fits
 from dqn.compilation import can_compile, wants_compilation
@@ -44,6 +45,7 @@ from dqn.config import (
     LinearConfig,
     MaxBoltzmannConfig,
     MLPConfig,
+    MunchausenDQNConfig,
     PiecewiseConfig,
     PolyakTargetConfig,
     QRDQNConfig,
@@ -369,13 +371,16 @@ def _make_algorithm(configs: Sequence[Config], device: torch.device) -> Algorith
         return C51(first.double, readout, readout.atoms)
     if isinstance(first, QRDQNConfig):
         return QRDQN(first.double, readout, Huber(_field([c.algorithm for c in configs], "threshold", device)))
-    losses = [c.algorithm.loss for c in configs if isinstance(c.algorithm, DQNConfig)]
+    losses = [c.algorithm.loss for c in configs if isinstance(c.algorithm, DQNConfig | MunchausenDQNConfig)]
     td_loss: TDLoss
     if isinstance(losses[0], HuberConfig):
         td_loss = Huber(_field(losses, "threshold", device))
     else:
         td_loss = SquaredError(_field(losses, "factor", device))
-    return DQN(first.double, readout, td_loss)
+    if isinstance(first, DQNConfig):
+        return DQN(first.double, readout, td_loss)
+    traits = (_field([c.algorithm for c in configs], n, device) for n in ("alpha", "temperature", "min_log_policy"))
+    return MunchausenDQN(False, readout, td_loss, *traits)
 
 
 def _make_optimizer(configs: Sequence[Config], device: torch.device) -> optim.Optimizer:

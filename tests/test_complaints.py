@@ -14,7 +14,10 @@ LONG_NUMBER = "9" * 5000  # more digits than Python reads
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["algorithm=null"], "algorithm=null: no such option; choose one of c51, double_dqn, dqn, qr_dqn"),
+        (
+            ["algorithm=null"],
+            "algorithm=null: no such option; choose one of c51, double_dqn, dqn, munchausen_dqn, qr_dqn",
+        ),
         (["~env=3"], "env=3: no such option; choose one of atari, breakout, cartpole, gridworld, gymnasium, pong"),
         (["logger=[{}]"], "logger=[{}]: no such option; choose one of none, tensorboard, wandb"),
         (["++logger=none"], "logger=none: force-add of config groups is not supported: '++logger=none'"),

@@ -102,7 +102,14 @@ def test_no_field_is_dead(make_config, tmp_path, monkeypatch):
     runs = [
         ["experiment=cartpole", "logger=none", "optimizer=sgd", "exploration/schedule=piecewise", "algorithm=c51"],
         ["experiment=cartpole", "logger=[wandb,tensorboard]", "optimizer=rmsprop", "exploration=max_boltzmann"],
-        ["experiment=cartpole", "logger=none", "algorithm/loss=mse", "exploration=boltzmann", "target=none"],
+        [
+            "experiment=cartpole",
+            "logger=none",
+            "algorithm=munchausen_dqn",
+            "algorithm/loss=mse",
+            "exploration=boltzmann",
+            "target=none",
+        ],
         ["experiment=cartpole", "logger=none", "algorithm=qr_dqn", "network/head=dueling"],
         ["experiment=cartpole_blog", "logger=none", "env.max_steps=20"],
         ["experiment=gridworld_q_table", "logger=none", "exploration=greedy"],

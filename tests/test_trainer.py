@@ -68,6 +68,7 @@ KINDS = {
     "double Q-learning": ["env=cartpole", "algorithm=double_dqn", "trainer.total_steps=260"],
     "three steps, dueling": ["env=cartpole", "memory.n_step=3", "network/head=dueling", "trainer.total_steps=260"],
     "c51": ["env=cartpole", "algorithm=c51", "algorithm.double=true", "trainer.total_steps=260"],
+    "munchausen": ["env=cartpole", "algorithm=munchausen_dqn", "trainer.total_steps=260"],
     "quantiles": ["env=cartpole", "algorithm=qr_dqn", "network/head=shared_bias", "trainer.total_steps=260"],
 }
 
