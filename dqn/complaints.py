@@ -41,7 +41,8 @@ def in_hydras_words(error: Exception, overrides: Sequence[str], groups: Mapping[
         overrides: that were given.
         groups: the folder of each group of options.
     """
-    given = {key: value for key, _, value in (override.lstrip("+~").partition("=") for override in overrides)}
+    pairs = [(key, value) for key, _, value in (override.lstrip("+~").partition("=") for override in overrides)]
+    given = dict(sorted(pairs, key=lambda pair: "${" in pair[1]))  # of a key given twice, what can fail
     chain = _chain(error)
     said = " ".join(" ".join(str(link) for link in chain).split())
     for word in overrides:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from omegaconf.errors import InterpolationKeyError
 
 from dqn.complaints import is_of_hydra
 from dqn.compose import compose_config, explain
@@ -49,6 +50,12 @@ def test_a_syntax_error_within_a_value_names_the_key():
     words = ["optimizer='${${'"]
     with pytest.raises(UserError, match=r"^optimizer='\$\{\$\{': no viable alternative at input"):
         compose_config(words)
+
+
+def test_a_key_that_is_given_twice_is_named_where_the_first_cannot_be_read():
+    error = InterpolationKeyError("Interpolation key 'nope' not found")
+    for words in (["seed=${nope}", "seed=1"], ["seed=1", "seed=${nope}"]):
+        assert str(explain(error, words)) == "seed=${nope}: Interpolation key 'nope' not found"
 
 
 def test_bugs_of_ours_are_not_explained():
