@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dqn.compose import with_values
+from dqn.compose import leaves, with_values
 from dqn.errors import UserError
 from dqn.validation import yaml_text
 
@@ -56,15 +56,6 @@ def changed(
         if name in _MAY_CHANGE and name in given:  # a whole group, in which keys may come and go
             result[name] = copy.deepcopy(given[name])
     return with_values(result, {key: after[key] for key in differing if key in after})
-
-
-def leaves(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of nested mappings, each with its dotted key."""
-    if isinstance(values, Mapping) and values:
-        for name, value in values.items():
-            yield from leaves(value, f"{path}.{name}" if path else str(name))
-    else:
-        yield path, values
 
 
 def _key(override: str) -> str:

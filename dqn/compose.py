@@ -123,6 +123,15 @@ def with_values(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[st
     return changed
 
 
+def leaves(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested mappings, each with its dotted key; a list is one value."""
+    if isinstance(values, Mapping) and values:
+        for name, value in values.items():
+            yield from leaves(value, f"{path}.{name}" if path else str(name))
+    else:
+        yield path, values
+
+
 def with_free_keys(words: Sequence[str]) -> list[str]:
     """The words of a command line; keys of groups that may hold any key get the ++ that Hydra wants for new ones."""
     free = ("env.kwargs.", "env.kwargs=", "evaluation.env.", "evaluation.env=")
@@ -175,7 +184,7 @@ def _unknown_key(key: str, overrides: Sequence[str]) -> UserError:
     ]  # no sweeps, no values
     of_hydra = key.startswith("hydra.")
     composed = OmegaConf.to_container(_compose(choices, of_hydra))
-    keys = [k for k in _leaves(composed, "") if k.startswith("hydra.") == of_hydra]
+    keys = [k for k, _ in leaves(composed) if k.startswith("hydra.") == of_hydra]
     parent, _, name = key.rpartition(".")
     if not parent:
         return UserError(key, value, f"no such key; {nearest(key, [*groups, *(k for k in keys if '.' not in k)])}")
@@ -194,11 +203,3 @@ def _groups() -> dict[str, Path]:
     groups = {str(path.relative_to(CONF)): path for path in CONF.rglob("*") if path.is_dir()}
     del groups[WANDB_SWEEPS]
     return groups
-
-
-def _leaves(node: Any, path: str) -> Iterator[str]:
-    if isinstance(node, dict) and node:
-        for key, value in node.items():
-            yield from _leaves(value, f"{path}.{key}" if path else str(key))
-    else:
-        yield path

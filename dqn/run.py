@@ -109,12 +109,9 @@ def resume(
     with disk_errors_explained(folders[0]), ExitStack() as locks:
         for folder in folders:
             locks.enter_context(folder.locked("resume"))
-        if any(checkpoints(folder.checkpoints) or folder.read_summary() for folder in folders):
-            configs, states, saved = _load(values, folders)
-            population, places = _population(states, folders)
-        else:
-            configs, states, saved = _from_the_beginning(values, folders)
-            population, places = [folder.path.name for folder in folders], list(range(len(folders)))
+        has_begun = any(checkpoints(folder.checkpoints) or folder.read_summary() for folder in folders)
+        configs, states, saved = (_load if has_begun else _from_the_beginning)(values, folders)
+        population, places = _population(states, folders)
         # In the place of one that is gone stands another that goes on: what it computes there is looked at by nobody.
         stand_ins = [places.index(m) if m in places else 0 for m in range(len(population))]
         trainer = build_trainer([configs[i] for i in stand_ins])
@@ -135,8 +132,9 @@ def resume(
         together = _members(configs, values, saved, trainer, watcher is None)
         for member, state in zip(together, states, strict=False):
             member.load_state_dict(state)
+        of_all = provenance()
         for member, one in zip(together, values, strict=True):
-            member.folder.note_resume(one, trainer.steps, provenance(), trainer.gave_up)
+            member.folder.note_resume(one, trainer.steps, of_all, trainer.gave_up)
             if watcher is None:
                 say(f"resuming {member.folder} at step {trainer.steps:,}")
         seconds = states[0]["seconds"] if states else 0.0
@@ -155,36 +153,31 @@ def _from_the_beginning(values: Sequence[Values], folders: Sequence[RunFolder]) 
 
 
 def _load(values: Sequence[Values], folders: Sequence[RunFolder]) -> Loaded:
-    """Of each run its config, the state of its last whole checkpoint, and its checkpoints."""
+    """Of each run its config, the state of its last whole checkpoint, and its checkpoints.
+
+    Where one of several has a damaged one, all go back to the step of the one before.
+    """
     configs, states, saved = [], [], [Checkpoints(folder.checkpoints) for folder in folders]
-    latest_step = _common_step(values, folders, saved)
-    for one, folder, of_one in zip(values, folders, saved, strict=True):
-        state, recordings, damages = of_one.load_last(str(folder), one["checkpoint"]["memory"], latest_step)
-        if not one["checkpoint"]["memory"]:
+    with_memory = [bool(one["checkpoint"]["memory"]) for one in values]
+    loaded = [of_one.load_last(str(f), memory) for of_one, f, memory in zip(saved, folders, with_memory, strict=True)]
+    earliest_step = min(state["trainer"]["steps"] for state, _, _ in loaded)
+    for one, folder, of_one, memory, last in zip(values, folders, saved, with_memory, loaded, strict=True):
+        state, recordings, damages = last
+        if state["trainer"]["steps"] > earliest_step:
+            state, recordings, more_damages = of_one.load_last(str(folder), memory, earliest_step)
+            damages = [*damages, *more_damages]
+        if not memory:
             state["trainer"]["memory"] = {}
         elif state["trainer"]["memory"]:
             state["trainer"]["memory"]["recordings"] = [recordings]
         states.append(state)
         configs.append(validate(Config, with_values(one, changed_traits(state) | _threads(state))))
         for damage in damages:
-            say(f"{damage}; the one before is used")
+            say(f"{f'{folder}: ' if len(folders) > 1 else ''}{damage}; the one before is used")
     if len({state["trainer"]["steps"] for state in states}) > 1:
         problem = "their whole checkpoints are of different steps, so that they cannot go on together"
         raise TrainingError(f"{', '.join(map(str, folders))}: {problem}; resume=<folder> goes on with one of them")
     return configs, states, saved
-
-
-def _common_step(values: Sequence[Values], folders: Sequence[RunFolder], saved: Sequence[Checkpoints]) -> int | None:
-    """The earliest of the steps of the last whole checkpoints, where one of several runs has a damaged one."""
-    if len(folders) == 1:
-        return None
-    steps = []
-    for one, folder, of_one in zip(values, folders, saved, strict=True):
-        state, _, damages = of_one.load_last(str(folder), one["checkpoint"]["memory"])
-        for damage in damages:
-            say(f"{folder}: {damage}; the one before is used")
-        steps.append(int(state["trainer"]["steps"]))
-    return min(steps)
 
 
 def _threads(state: dict[str, Any]) -> dict[str, int]:
@@ -197,9 +190,9 @@ def _threads(state: dict[str, Any]) -> dict[str, int]:
 
 
 def _population(states: Sequence[dict[str, Any]], folders: Sequence[RunFolder]) -> tuple[list[str], list[int]]:
-    """The names of the members of the runs' population, and where the runs are in it; of several, one of the runs."""
+    """The names of the members of the runs' population, and where the runs are in it; of several or none, their own."""
     populations = {tuple(state["population"]["members"]) for state in states}
-    if len(populations) > 1:
+    if len(populations) != 1:
         return [folder.path.name for folder in folders], list(range(len(folders)))
     return list(populations.pop()), [state["population"]["place"] for state in states]
 

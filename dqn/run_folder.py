@@ -12,8 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
-from dqn.changes import leaves
-from dqn.compose import CONF
+from dqn.compose import CONF, leaves
 from dqn.config import Config
 from dqn.errors import UserError
 from dqn.files import PART, write_json, write_text

@@ -18,9 +18,8 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from torch import Tensor
 
 from dqn import members
-from dqn.changes import leaves
 from dqn.checkpoint import checkpoints, load_state, step_of
-from dqn.compose import with_values
+from dqn.compose import leaves, with_values
 from dqn.config import Config
 from dqn.cores import available_cores
 from dqn.errors import UserError

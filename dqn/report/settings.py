@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
+from dqn.compose import leaves
 from dqn.report.runs import Run
 from dqn.terminal import one_line
 from dqn.validation import yaml_text
@@ -27,16 +28,9 @@ class Group:
     runs: tuple[Run, ...]
 
 
-def flatten(config: Mapping[str, Any], parent: str = "") -> Settings:
+def flatten(config: Mapping[str, Any]) -> Settings:
     """Nested dicts as one dict with dotted keys, in the order in which they stand; lists stay values."""
-    settings: Settings = {}
-    for name, value in config.items():
-        key = f"{parent}{name}"
-        if isinstance(value, Mapping) and value:
-            settings.update(flatten(value, f"{key}."))
-        else:
-            settings[key] = value
-    return settings
+    return dict(leaves(config)) if config else {}
 
 
 def all_keys(settings: Sequence[Settings]) -> list[str]:

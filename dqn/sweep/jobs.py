@@ -94,13 +94,14 @@ def by_population(jobs: Sequence[Job]) -> tuple[list[list[Job]], list[Job]]:
 
     One that has no checkpoint yet belongs to those who were saved together before it was its turn.
     """
+    of_jobs = [(job, job.population) for job in jobs]  # once: each is read from a checkpoint
     populations: dict[tuple[str, ...], list[Job]] = {}
-    for job in jobs:
-        if job.population:
-            populations.setdefault(job.population, []).append(job)
+    for job, population in of_jobs:
+        if population:
+            populations.setdefault(population, []).append(job)
     of_none: list[Job] = []
-    for job in jobs:
-        if not job.population:
+    for job, population in of_jobs:
+        if not population:
             together = [those for names, those in populations.items() if job.folder.name in names]
             (together or [of_none])[0].append(job)
     return list(populations.values()), of_none

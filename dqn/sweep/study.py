@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from dqn.compose import leaves
 from dqn.errors import UserError
 from dqn.sweep.config import PrunerConfig
 from dqn.sweep.sampler import make_pruner
@@ -99,8 +100,8 @@ class OpenStudy:
 
     def check_memory(self, memory: Mapping[str, Any]) -> None:
         """Raise a UserError for the first value that is no longer what it was when the study was made."""
-        before = dict(_leaves(self.study.user_attrs.get(MEMORY, {})))
-        now = dict(_leaves(json.loads(json.dumps(memory))))
+        before = dict(leaves(self.study.user_attrs.get(MEMORY, {})))
+        now = dict(leaves(json.loads(json.dumps(memory))))
         for key in [*now, *before]:
             if now.get(key) != before.get(key):
                 was = yaml_text(before[key]) if key in before else "nothing"
@@ -128,12 +129,3 @@ class OpenStudy:
         if number not in self._trial_ids:
             self._trial_ids[number] = self.storage.get_trial_id_from_study_id_trial_number(self._id, number)
         return self._trial_ids[number]
-
-
-def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Values by dotted key; a list is one value."""
-    if isinstance(node, Mapping) and node:
-        for key, value in node.items():
-            yield from _leaves(value, f"{path}.{key}" if path else str(key))
-    else:
-        yield path, node

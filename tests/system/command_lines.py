@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import gymnasium
 import odd_values as odd
@@ -17,7 +16,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from dqn.compose import CONF, WANDB_SWEEPS, register_resolvers
+from dqn.compose import CONF, WANDB_SWEEPS, leaves, register_resolvers
 from dqn.config import LARGEST, Config
 from dqn.sweep.config import OptunaConfig, PBTConfig
 from dqn.sweep.launch import LauncherConfig
@@ -189,16 +188,8 @@ def _keys_of_hydra() -> list[str]:
     register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         composed = OmegaConf.to_container(compose("config", ["hydra/sweeper=optuna"], return_hydra_config=True))
-    keys = [key for key in _leaves(composed, "") if key.startswith(("hydra.", "sweep."))]
+    keys = [key for key, _ in leaves(composed) if key.startswith(("hydra.", "sweep."))]
     return [key for key in keys if not any(word in key for word in _OUT_OF_BOUNDS)]
-
-
-def _leaves(node: Any, path: str) -> Iterator[str]:
-    if isinstance(node, dict) and node:
-        for key, value in node.items():
-            yield from _leaves(value, f"{path}.{key}" if path else str(key))
-    else:
-        yield path
 
 
 _KEYS = sorted(_FITTING)
