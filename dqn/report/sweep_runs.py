@@ -34,9 +34,10 @@ class JobRecord:
 
 @checked_dataclass(frozen=True)
 class SweepRecord:
-    """sweep.json."""
+    """sweep.json; `rounds` has job numbers by what trains at a time, and of that by population."""
 
     jobs: tuple[JobRecord, ...]
+    rounds: tuple[tuple[tuple[int, ...], ...], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,14 +56,6 @@ class Job:
         there = _checkpoints(self)
         return checkpoint.step_of(there[-1]) if there else 0
 
-    @property
-    def population(self) -> tuple[str, ...]:
-        """The names of the members of the population in which it was when it was last saved; empty without any."""
-        for place in reversed(_checkpoints(self)):
-            with suppress(UserError):  # it is damaged; the one before will be used
-                return tuple(checkpoint.load_state(place)["population"]["members"])
-        return ()
-
 
 def of_the_run(overrides: Sequence[str]) -> list[str]:
     """Those that do not belong to the sweep."""
@@ -89,22 +80,9 @@ def back_to_common_checkpoint(jobs: Sequence[Job]) -> int | None:
     return max(common, default=None)
 
 
-def by_population(jobs: Sequence[Job]) -> tuple[list[list[Job]], list[Job]]:
-    """The jobs that were members of one population, and those that were of none.
-
-    One that has no checkpoint yet belongs to those who were saved together before it was its turn.
-    """
-    of_jobs = [(job, job.population) for job in jobs]  # once: each is read from a checkpoint
-    populations: dict[tuple[str, ...], list[Job]] = {}
-    for job, population in of_jobs:
-        if population:
-            populations.setdefault(population, []).append(job)
-    of_none: list[Job] = []
-    for job, population in of_jobs:
-        if not population:
-            together = [those for names, those in populations.items() if job.folder.name in names]
-            (together or [of_none])[0].append(job)
-    return list(populations.values()), of_none
+def _flat(rounds: Iterable[Iterable[Iterable[int]]]) -> list[int]:
+    """The numbers of all jobs."""
+    return [number for populations in rounds for population in populations for number in population]
 
 
 def _checkpoints(job: Job) -> list[Path]:
@@ -128,7 +106,7 @@ def check_place(folder: Path, is_resumed: bool) -> None:
 
 
 class Manifest:
-    """sweep.json: every job of the sweep, with its folder and, where it failed, why.
+    """sweep.json: every job of the sweep, with its folder and, where it failed, why; and how they were put together.
 
     Args:
         folder: of the sweep; made if it is not there.
@@ -140,10 +118,12 @@ class Manifest:
     def __init__(self, folder: Path) -> None:
         self._path = folder / MANIFEST
         self._jobs: dict[int, dict[str, Any]] = {}
+        self._rounds: list[list[list[int]]] = []  # job numbers by what trains at a time, and of that by population
         if self._path.is_file():
             try:
-                jobs = json.loads(self._path.read_text(encoding="utf-8"))["jobs"]
-                self._jobs = {job["number"]: job for job in jobs}
+                record = json.loads(self._path.read_text(encoding="utf-8"))
+                self._jobs = {job["number"]: job for job in record["jobs"]}
+                self._rounds = record.get("rounds", [])
             except (ValueError, KeyError, TypeError) as error:
                 raise UserError("sweep.resume", folder, f"{MANIFEST} is damaged: {error}") from error
         self._unclaimed = dict(self._jobs)
@@ -168,16 +148,29 @@ class Manifest:
         """Give this number to a job with these overrides, unless it is theirs already."""
         self._jobs.setdefault(number, {"number": number, "overrides": list(overrides), "folder": "", "error": None})
 
-    def add(self, jobs: Sequence[Job]) -> None:
-        """Write down jobs that are about to run."""
+    def add(self, jobs: Sequence[Job], rounds: Iterable[Sequence[Sequence[Job]]] = ()) -> None:
+        """Write down jobs that are about to run, and how those of them that are new, or are newly planned, will."""
         for job in jobs:
-            self._jobs[job.number] = {
-                "number": job.number,
-                "overrides": list(job.overrides),
-                "folder": os.path.relpath(job.folder, self._path.parent),
-                "error": None,
-            }
+            folder = os.path.relpath(job.folder, self._path.parent)
+            record = {"number": job.number, "overrides": list(job.overrides), "folder": folder, "error": None}
+            self._jobs[job.number] = record
+        planned = [[[job.number for job in members] for members in populations] for populations in rounds]
+        replanned = set(_flat(planned))
+        self._rounds = [populations for populations in self._rounds if replanned.isdisjoint(_flat([populations]))]
+        self._rounds += planned
         self._write()
+
+    def rounds(self, jobs: Iterable[Job]) -> tuple[list[list[list[Job]]], list[Job]]:
+        """Those of the jobs that were planned before, by what trains at a time, in populations; and those that are new.
+
+        What is computed for a member depends, in its last bits, on how many there are and on their threads.
+        """
+        new = {job.number: job for job in jobs}
+        rounds: list[list[list[Job]]] = []
+        for numbers in self._rounds:
+            populations = [[new.pop(number) for number in population if number in new] for population in numbers]
+            rounds.append([population for population in populations if population])
+        return [populations for populations in rounds if populations], list(new.values())
 
     def check_folders(self, jobs: Sequence[Job]) -> None:
         """Raise a UserError unless each job has a folder of its own in the sweep's, which is new or was its own before.
@@ -214,4 +207,4 @@ class Manifest:
 
     def _write(self) -> None:
         jobs: Mapping[int, Any] = dict(sorted(self._jobs.items()))
-        write_json(self._path, {"jobs": list(jobs.values())})
+        write_json(self._path, {"jobs": list(jobs.values()), "rounds": self._rounds})

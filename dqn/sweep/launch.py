@@ -27,7 +27,7 @@ from dqn.sweep import outcome
 from dqn.sweep.breeder import TruncationBreeder
 from dqn.sweep.executors import KEY, Executor, ExecutorConfig, Failure, ProcessesConfig, SerialConfig, make_executor
 from dqn.sweep.grouping import differing_only_in_traits, pieces
-from dqn.sweep.jobs import Job, Manifest, back_to_common_checkpoint, by_population, check_place, of_the_run
+from dqn.sweep.jobs import Job, Manifest, back_to_common_checkpoint, check_place, of_the_run
 from dqn.sweep.progress import SweepProgress
 from dqn.terminal import say
 from dqn.trainer import Judge
@@ -59,17 +59,12 @@ class JobJudge(Judge, Protocol):
 
 @dataclass(frozen=True)
 class Group:
-    """Jobs that train as one population; `draws` says whether the terminal is theirs alone.
-
-    Those that were one before stay one, `goes_on`: what is computed for a member depends, in its last bits, on how many
-    there are.
-    """
+    """Jobs that train as one population; `draws` says whether the terminal is theirs alone."""
 
     first: Config
     jobs: tuple[Job, ...]
     judge: JobJudge | None
     breeder: TruncationBreeder | None
-    goes_on: bool = False
     draws: bool = False
 
     @property
@@ -143,18 +138,19 @@ def _launch(
     waiting = [job for job in jobs if job.summary is None]
     if breeder is not None:
         _prepare_population(jobs, initial_job_idx, breeder, folder)
-    groups = _groups(waiting, chosen.max_members, judge, breeder)
+    begun, new = _rounds(waiting, manifest, chosen, judge, breeder)
+    rounds = [*begun, *new]
     if judge is not None:
-        _check_judged_together(groups, judge, chosen.executor)
+        _check_judged_together([group for groups in rounds for group in groups], judge, chosen.executor)
     _recall(judge, [job for job in jobs if job.summary is not None])
     folder.mkdir(parents=True, exist_ok=True)
-    manifest.add(waiting)
+    manifest.add(waiting, [[group.jobs for group in groups] for groups in new])
     if len(waiting) < len(jobs):
         say(f"{len(jobs) - len(waiting)} of {len(jobs)} jobs are over already")
     stopped = False
     progress = SweepProgress(len(jobs), [_status(job) for job in jobs if job.summary is not None])
     with terminable():
-        for executor, together in _rounds(groups, chosen.executor):
+        for executor, together in _executions(rounds, chosen.executor):
             with closing(executor.run(train_group, together)) as results:
                 for number, result in results:
                     group = together[number]
@@ -226,23 +222,46 @@ def _back_to_common_step(jobs: Sequence[Job], breeder: TruncationBreeder) -> Non
     breeder.go_back_to(step or 0)
 
 
-def _groups(
-    jobs: Sequence[Job], max_members: int, judge: JobJudge | None, breeder: TruncationBreeder | None
-) -> list[Group]:
-    """Jobs that can be stacked together."""
+def _rounds(
+    jobs: Sequence[Job],
+    manifest: Manifest,
+    chosen: LauncherConfig,
+    judge: JobJudge | None,
+    breeder: TruncationBreeder | None,
+) -> tuple[list[list[Group]], list[list[Group]]]:
+    """The groups that train at a time: those that were planned before and still will do, and those of other jobs.
+
+    A stack that has been begun stays one. One that has no checkpoint yet may be found to be too large.
+    """
     from dqn.experiment import check_buildable, stacks
 
-    begun, new = by_population(jobs)
-    groups: list[Group] = []
-    for together in begun:
-        groups.append(Group(validate(Config, together[0].values), tuple(together), judge, breeder, goes_on=True))
+    def most(first: Config) -> int:
+        return chosen.max_members if breeder or stacks(first) else 1
+
+    def will_do(population: Sequence[Job]) -> bool:
+        configs = [validate(Config, job.values) for job in population]
+        return len(population) <= most(configs[0]) and len(differing_only_in_traits(configs)) == 1
+
+    planned, new = manifest.rounds(jobs)
+    begun: list[list[Group]] = []
+    for populations in planned:
+        if any(job.checkpoint_step > 0 for those in populations for job in those) or all(map(will_do, populations)):
+            begun.append(
+                [Group(validate(Config, those[0].values), tuple(those), judge, breeder) for those in populations]
+            )
+        else:
+            new += [job for those in populations for job in those]
+    rounds: list[list[Group]] = []
     configs = [validate(Config, job.values) for job in new]
     for numbers in differing_only_in_traits(configs):
         first = configs[numbers[0]]
-        for piece in pieces(numbers, max_members if breeder or stacks(first) else 1):
+        for piece in pieces(numbers, most(first)):
             check_buildable([configs[number] for number in piece])
-            groups.append(Group(first, tuple(new[number] for number in piece), judge, breeder))
-    return groups
+            whole = Group(first, tuple(new[number] for number in piece), judge, breeder)
+            executor = chosen.executor
+            share = _share(whole, executor.num_workers) if isinstance(executor, SerialConfig) else len(piece)
+            rounds.append([replace(whole, jobs=tuple(part)) for part in pieces(whole.jobs, share)])
+    return begun, rounds
 
 
 def _check_judged_together(groups: Sequence[Group], judge: JobJudge, executor: ExecutorConfig) -> None:
@@ -260,25 +279,18 @@ def _recall(judge: JobJudge | None, jobs: Sequence[Job]) -> None:
             judge.recall(job.number, job.scores)
 
 
-def _rounds(groups: Sequence[Group], config: ExecutorConfig) -> Iterator[tuple[Executor, Sequence[Group]]]:
-    """What an executor has to do at a time: everything; the serial one a single group, which processes may share."""
+def _executions(
+    rounds: Sequence[Sequence[Group]], config: ExecutorConfig
+) -> Iterator[tuple[Executor, Sequence[Group]]]:
+    """What an executor has to do at a time: everything; the serial one a single round, in processes if it is shared."""
     if not isinstance(config, SerialConfig):
-        yield make_executor(config), groups
+        yield make_executor(config), [group for groups in rounds for group in groups]
         return
-    going_on = [group for group in groups if group.goes_on and group.judge is None]
-    if len(going_on) > 1:  # in processes of their own again
-        workers = min(config.num_workers or default_threads(), len(going_on))
-        yield make_executor(ProcessesConfig("processes", workers)), going_on
-        groups = [group for group in groups if group not in going_on]
-    for group in groups:
-        if group.goes_on:
-            yield make_executor(config), [replace(group, draws=True)]
-            continue
-        parts = [replace(group, jobs=tuple(part)) for part in pieces(group.jobs, _share(group, config.num_workers))]
-        if len(parts) > 1:
-            yield make_executor(ProcessesConfig("processes", len(parts))), parts
+    for groups in rounds:
+        if len(groups) > 1:
+            yield make_executor(ProcessesConfig("processes", len(groups))), groups
         else:
-            yield make_executor(config), [replace(group, draws=True)]
+            yield make_executor(config), [replace(groups[0], draws=True)]
 
 
 def _share(group: Group, num_workers: int | None) -> int:
@@ -297,8 +309,8 @@ def train_group(group: Group) -> Summaries:
 
     An executor may call it again after the process of the first call has died.
     """
-    waiting = [job for job in group.jobs if job.summary is None]
-    with _locked(waiting):
+    with _locked([job for job in group.jobs if job.summary is None]):
+        waiting = [job for job in group.jobs if job.summary is None]  # what another process has ended is over by now
         if group.breeder is not None:
             _back_to_common_step(waiting, group.breeder)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import threading
 
@@ -340,6 +341,36 @@ def test_a_stack_whose_memories_do_not_fit_together_is_refused(launch, tmp_path,
     problem = r"=20000000: needs 3\.4 GB for 5 members of one population \(.*\), but .*; at most 11,000,000 would fit"
     with pytest.raises(UserError, match=problem):
         launch(tmp_path / "sweep", [[f"seed={seed}"] for seed in range(5)], "memory.capacity_steps=2e7")
+
+
+def test_jobs_that_were_put_together_stay_together(launch, tmp_path, capfd):
+    """As planned, not as far as they have come: of two processes one may be killed before its first checkpoint."""
+    jobs, words = [[f"seed={seed}"] for seed in range(10)], ["trainer.total_steps=100"]
+    words.append("hydra.launcher.executor.num_workers=2")
+    launch(tmp_path, jobs, *words)
+    planned = [[list(range(5)), list(range(5, 10))]]
+    assert json.loads((tmp_path / "sweep.json").read_text())["rounds"] == planned
+    for seed in (3, 4):
+        (tmp_path / f"{seed}-seed{seed}" / "summary.json").unlink()
+    for seed in range(5, 10):  # as if never saved
+        shutil.rmtree(tmp_path / f"{seed}-seed{seed}")
+    capfd.readouterr()
+    launch(tmp_path, [*reversed(jobs), ["seed=10"]], *words, resume=True)
+    titles = {line.split(":")[0] for line in capfd.readouterr().err.splitlines() if "/100" in line}
+    assert titles == {"cartpole, 2 jobs from 3", "cartpole, 5 jobs from 5", "cartpole, job 10"}
+    assert json.loads((tmp_path / "sweep.json").read_text())["rounds"] == [*planned, [[10]]]
+
+
+def test_a_stack_that_is_found_to_be_too_large_is_divided_before_its_first_checkpoint(launch, tmp_path, capsys):
+    with pytest.raises(KeyboardInterrupt):
+        launch(tmp_path, BATCHES, judge=stops(0, 200, ctrl_c))
+    capsys.readouterr()
+    launch(tmp_path, BATCHES, "hydra.launcher.max_members=1", resume=True)
+    lines = capsys.readouterr().err.splitlines()
+    titles = [line.split(":")[0] for line in lines if "/400" in line]
+    assert list(dict.fromkeys(titles)) == ["cartpole, 2 jobs from 0", *(f"cartpole, job {job}" for job in (4, 2, 3))]
+    rounds = [[[0, 1]], [[4]], [[2]], [[3]]]
+    assert json.loads((tmp_path / "sweep.json").read_text())["rounds"] == rounds
 
 
 def test_no_run_gets_a_folder_that_is_not_its_own(launch, tmp_path):
