@@ -20,6 +20,7 @@ from dqn.envs.stack import pushed
 from dqn.exploration import Policy, Schedule
 from dqn.learner import Learner
 from dqn.memory.batch import Batch
+from dqn.memory.prioritized import PrioritizedMemory
 from dqn.memory.stream import Experience
 from dqn.memory.uniform import UniformMemory
 from dqn.transfer import to_device
@@ -63,6 +64,7 @@ class Plan:
     exploration: Schedule
     learning_rate_schedule: Schedule
     learning_rate: Tensor  # (M,) float64, before the schedule's factor
+    importance_exponent: Schedule | None  # of a memory with priorities: the paper's beta
     terminal_reward: Tensor  # (M, 1) float32, NaN where the game's own reward counts
     truncation_is_terminal: bool
 
@@ -99,12 +101,17 @@ class Agent:
     def compile(self) -> None:
         """Act, store and learn in compiled form from now on; results differ by rounding only."""
         self._act = Compiled(self._choose, "acting")
-        self._play = Compiled(self._act_and_store, "playing")
         if self._memory.is_traceable:
+            self._play = Compiled(self._act_and_store, "playing")
             self._store = Compiled(self._take_in, "storing")
         if self._spec.is_image or not self._memory.is_traceable:  # PyTorch's own kernels gather frames faster
-            update = Compiled(lambda *batch: self._update(Batch(*batch)), "learning")
-            self._learn_once = lambda draws: update(*self._memory.sample(draws))
+            update = Compiled(lambda places, *batch: self._update(places, Batch(*batch)), "learning")
+
+            def learn(draws: Tensor) -> None:
+                places = self._memory.draw(draws)
+                update(places, *self._memory.read(places))
+
+            self._learn_once = learn
         else:
             self._learn_once = Compiled(self._sample_and_update, "learning")
 
@@ -189,7 +196,7 @@ class Agent:
 
     def learn_some(self, draws: Tensor, active: Tensor) -> None:
         """Update the members that are active (M,) bool once, on batches chosen by uniforms (M, B)."""
-        self._update(self._memory.sample(draws), active)
+        self._sample_and_update(draws, active)
 
     def exploration_levels(self) -> Tensor:
         """What the policy explores with now, (M,)."""
@@ -230,10 +237,19 @@ class Agent:
         for one in draws:
             self._learn_once(one)
 
-    def _sample_and_update(self, draws: Tensor) -> None:
-        self._update(self._memory.sample(draws))
+    def _sample_and_update(self, draws: Tensor, active: Tensor | None = None) -> None:
+        places = self._memory.draw(draws)
+        self._update(places, self._memory.read(places), active)
 
-    def _update(self, batch: Batch, active: Tensor | None = None) -> None:
+    def _update(self, places: Tensor, batch: Batch, active: Tensor | None = None) -> None:
         batch = Batch(*(tensor.to(self._device) for tensor in batch))
-        rate = self.learning_rates().to(torch.float32)
-        self.averages.add(self._learner.update(batch, rate, active), active)
+        memory, rate, weights = self._memory, self.learning_rates().to(torch.float32), None
+        if isinstance(memory, PrioritizedMemory):
+            assert self._plan.importance_exponent is not None
+            exponent = self._plan.importance_exponent(self.steps, self.episodes).to(torch.float32)
+            weights = memory.importance(places).to(self._device) ** exponent.unsqueeze(-1)
+        metrics, priorities = self._learner.update(batch, rate, active, weights)
+        self.averages.add(metrics, active)
+        if isinstance(memory, PrioritizedMemory):
+            active = None if active is None else active.to(memory.device)
+            memory.prioritize(places, priorities.to(memory.device), active)

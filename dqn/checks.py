@@ -22,6 +22,7 @@ from dqn.config import (
     MLPConfig,
     PiecewiseConfig,
     ScheduleConfig,
+    UniformMemoryConfig,
 )
 from dqn.convergence import Convergence
 from dqn.envs.base import EnvironmentSpec
@@ -58,7 +59,9 @@ def _check_memory(config: Config) -> None:
     if memory.n_step > 1 and memory.warmup_steps < least:
         problem = f"before, no transition of {memory.n_step} steps is there; at least {least}"
         raise UserError("memory.warmup_steps", memory.warmup_steps, f"learning cannot start {problem}")
-    if not memory.replacement:
+    if not isinstance(memory, UniformMemoryConfig):
+        _check_schedule("memory.importance_exponent", memory.importance_exponent)
+    elif not memory.replacement:
         # Between two transitions there is at most one autoreset, which is none.
         if memory.capacity_steps is not None and memory.capacity_steps < 2 * trainer.batch_size:
             raise UserError(
@@ -193,7 +196,8 @@ def _check_memory_fits(config: Config, spec: EnvironmentSpec, members: int) -> N
     item = _BYTES[spec.frame_dtype]
     # Compressed, the images of Atari games take a quarter at most.
     share = 1.0 if config.memory.compression == "none" else 0.25
-    needed = members * steps * (math.prod(spec.frame_shape) * item * share + 18)
+    priorities = {"uniform": 0, "prioritized": 8, "ranked": 16}[config.memory.kind]
+    needed = members * steps * (math.prod(spec.frame_shape) * item * share + 18 + priorities)
     installed = installed_memory()
     device = config.trainer.device if config.memory.device == "auto" else config.memory.device
     on_gpu = _is_on_gpu(device) and config.memory.compression == "none"

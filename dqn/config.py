@@ -139,19 +139,6 @@ NetworkConfig = Annotated[MLPConfig | CNNConfig | TabularConfig, Field(discrimin
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
 
 
-@dataclass(config=_STRICT, frozen=True)
-class UniformMemoryConfig:
-    """conf/memory/uniform.yaml."""
-
-    kind: Literal["uniform"]
-    capacity_steps: Positive | None
-    warmup_steps: Annotated[NonNegative, TRAIT]
-    replacement: bool
-    n_step: Annotated[int, Field(ge=1, le=1000)]
-    compression: Literal["none", "lz4"]
-    device: Device
-
-
 # --- schedules and exploration -------------------------------------------------------------------------------
 
 
@@ -238,6 +225,59 @@ class GreedyConfig:
 ExplorationConfig = Annotated[
     EpsilonGreedyConfig | BoltzmannConfig | MaxBoltzmannConfig | GreedyConfig,
     Field(discriminator="kind"),
+]
+
+
+# --- memory ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(config=_STRICT, frozen=True)
+class MemoryConfig:
+    """What every memory has."""
+
+    capacity_steps: Positive | None
+    warmup_steps: Annotated[NonNegative, TRAIT]
+    n_step: Annotated[int, Field(ge=1, le=1000)]
+    compression: Literal["none", "lz4"]
+    device: Device
+
+
+@dataclass(config=_STRICT, frozen=True)
+class UniformMemoryConfig(MemoryConfig):
+    """conf/memory/uniform.yaml."""
+
+    kind: Literal["uniform"]
+    replacement: bool
+
+
+@dataclass(config=_STRICT, frozen=True)
+class PrioritizedMemoryConfig(MemoryConfig):
+    """conf/memory/prioritized.yaml."""
+
+    kind: Literal["prioritized"]
+    priority_exponent: Annotated[NonNegativeFloat, TRAIT]
+    priority_offset: NonNegativeFloat
+    uniform_share: Fraction
+    stratified: bool
+    importance_exponent: ScheduleConfig
+    normalization: Literal["batch", "memory"]
+
+
+@dataclass(config=_STRICT, frozen=True)
+class RankedMemoryConfig(MemoryConfig):
+    """conf/memory/ranked.yaml."""
+
+    kind: Literal["ranked"]
+    priority_exponent: Annotated[NonNegativeFloat, TRAIT]
+    rank_every_steps: Positive
+    uniform_share: Fraction
+    stratified: bool
+    importance_exponent: ScheduleConfig
+    normalization: Literal["batch", "memory"]
+
+
+AnyMemoryConfig = Annotated[
+    UniformMemoryConfig | PrioritizedMemoryConfig | RankedMemoryConfig, Field(discriminator="kind")
 ]
 
 
@@ -493,7 +533,7 @@ class Config:
     resume: str | None
     env: EnvConfig
     network: NetworkConfig
-    memory: UniformMemoryConfig
+    memory: AnyMemoryConfig
     exploration: ExplorationConfig
     target: TargetConfig
     optimizer: AnyOptimizerConfig

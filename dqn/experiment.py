@@ -48,11 +48,14 @@ from dqn.config import (
     MunchausenDQNConfig,
     PiecewiseConfig,
     PolyakTargetConfig,
+    PrioritizedMemoryConfig,
     QRDQNConfig,
+    RankedMemoryConfig,
     RMSPropConfig,
     ScheduleConfig,
     SGDConfig,
     TabularConfig,
+    UniformMemoryConfig,
 )
 from dqn.cores import default_threads
 from dqn.envs.base import (
@@ -66,6 +69,7 @@ from dqn.errors import UserError
 from dqn.evaluation import Evaluator
 from dqn.learner import Learner
 from dqn.machine import prepare
+from dqn.memory.prioritized import Priorities, PrioritizedMemory, RankedMemory
 from dqn.memory.uniform import UniformMemory
 from dqn.networks import heads, q_network
 from dqn.networks.initialization import initialize
@@ -129,16 +133,7 @@ def build_trainer(
         traits.max_gradient_norm,
         getattr(torch, first.trainer.precision),
     )
-    memory = UniformMemory(
-        spec,
-        first.env.num_envs,
-        capacity_steps(first, spec),
-        traits.discount,
-        first.memory.replacement,
-        traits.discount.device,
-        compressed=first.memory.compression == "lz4",
-        n_step=first.memory.n_step,
-    )
+    memory = _make_memory(first, spec, traits)
     evaluator = Evaluator(
         make_environment=lambda: make_evaluation_environment(first, len(configs), first.evaluation.episodes),
         seeds=traits.seeds,
@@ -151,10 +146,33 @@ def build_trainer(
     pays_from_updates = _updates_worth_compiling(template, device, len(configs))
     compiles = wants_compilation(first.trainer, pays_from_updates)
     if compiles:  # on a GPU: captured in CUDA graphs, for which everything must be there
-        compiles = can_compile() if device.type == "cpu" else memory.device == device
+        compiles = can_compile() if device.type == "cpu" else memory.device == device and memory.is_traceable
     sections = sections or (Stopwatch() if first.trainer.profile else Sections())
     shrinks_for = pays_from_updates if compiles else 0  # as a smaller population would have to be compiled, too
     return Trainer(parts, first.trainer, first.evaluation.stop, periods, compiles, sections, shrinks_for)
+
+
+def _make_memory(config: Config, spec: EnvironmentSpec, traits: Traits) -> UniformMemory:
+    settings, num_envs = config.memory, config.env.num_envs
+    shared: dict[str, Any] = {
+        "spec": spec,
+        "num_envs": num_envs,
+        "capacity_steps": capacity_steps(config, spec),
+        "discount": traits.discount,
+        "device": traits.discount.device,
+        "compressed": settings.compression == "lz4",
+        "n_step": settings.n_step,
+    }
+    if isinstance(settings, UniformMemoryConfig):
+        return UniformMemory(**shared, replacement=settings.replacement)
+    assert traits.priority_exponent is not None
+    offset = settings.priority_offset if isinstance(settings, PrioritizedMemoryConfig) else 0.0
+    priorities = Priorities(
+        traits.priority_exponent, offset, settings.uniform_share, settings.stratified, settings.normalization
+    )
+    if isinstance(settings, RankedMemoryConfig):
+        return RankedMemory(priorities, math.ceil(settings.rank_every_steps / num_envs), **shared)
+    return PrioritizedMemory(priorities, **shared)
 
 
 def make_traits(configs: Sequence[Config]) -> Traits:
@@ -168,6 +186,7 @@ def make_traits(configs: Sequence[Config]) -> Traits:
     return Traits(
         seeds=tuple(c.seed for c in configs),
         warmup_steps=np.array([c.memory.warmup_steps for c in configs]),
+        priority_exponent=_priority_exponent(configs, _memory_device(first, device)),
         discount=_trait([c.algorithm.discount for c in configs], _memory_device(first, device)),
         max_gradient_norm=_trait([c.optimizer.max_gradient_norm or float("inf") for c in configs], device),
         algorithm=_make_algorithm(configs, device),
@@ -178,6 +197,7 @@ def make_traits(configs: Sequence[Config]) -> Traits:
             exploration=schedule,
             learning_rate_schedule=_make_schedule([c.optimizer.learning_rate_schedule for c in configs], device),
             learning_rate=_trait([c.optimizer.learning_rate for c in configs], device, torch.float64),
+            importance_exponent=_importance_exponent(configs, device),
             terminal_reward=_trait(terminal_rewards, device).unsqueeze(-1),
             truncation_is_terminal=first.trainer.truncation_is_terminal,
         ),
@@ -381,6 +401,18 @@ def _make_algorithm(configs: Sequence[Config], device: torch.device) -> Algorith
         return DQN(first.double, readout, td_loss)
     traits = (_field([c.algorithm for c in configs], n, device) for n in ("alpha", "temperature", "min_log_policy"))
     return MunchausenDQN(False, readout, td_loss, *traits)
+
+
+def _importance_exponent(configs: Sequence[Config], device: torch.device) -> exploration.Schedule | None:
+    memories = [c.memory for c in configs]
+    schedules = [m.importance_exponent for m in memories if not isinstance(m, UniformMemoryConfig)]
+    return _make_schedule(schedules, device) if schedules else None
+
+
+def _priority_exponent(configs: Sequence[Config], device: torch.device) -> Tensor | None:
+    memories = [c.memory for c in configs]
+    exponents = [m.priority_exponent for m in memories if not isinstance(m, UniformMemoryConfig)]
+    return _trait(exponents, device, torch.float64) if exponents else None
 
 
 def _make_optimizer(configs: Sequence[Config], device: torch.device) -> optim.Optimizer:

@@ -69,15 +69,21 @@ class Learner:
             q: Tensor = self.readout(self.online(observations).float())
         return q
 
-    def update(self, batch: Batch, learning_rate: Tensor, active: Tensor | None = None) -> UpdateMetrics:
+    def update(
+        self, batch: Batch, learning_rate: Tensor, active: Tensor | None = None, weights: Tensor | None = None
+    ) -> tuple[UpdateMetrics, Tensor]:
         """One gradient step of each member on its own batch.
 
         Args:
             batch: (M, B, ...).
             learning_rate: (M,).
             active: (M,) bool: the members that learn now; None for all.
+            weights: of the losses, (M, B); None for 1.
+
+        Returns:
+            What is to be told, and the priorities of the transitions (M, B).
         """
-        losses, gradients = self._differentiate(batch)
+        losses, gradients = self._differentiate(batch, weights)
         norms = gradients.norm(dim=1)
         gradients = clip_by_norm(gradients, norms, self._max_gradient_norm)
         state = [self.parameters, *self._optimizer_state.values()]
@@ -87,26 +93,29 @@ class Learner:
             for tensor, old in zip(state, before, strict=True):
                 keep = active.view(-1, *[1] * (tensor.dim() - 1))
                 tensor.copy_(torch.where(keep, tensor, old))
-        return UpdateMetrics(
+        metrics = UpdateMetrics(
             loss=losses.loss.mean(1),
             mean_q=losses.q.mean(1),
             td_error=losses.td_error.abs().mean(1),
             gradient_norm=norms,
         )
+        return metrics, losses.priority
 
-    def _differentiate(self, batch: Batch) -> tuple[Losses, Tensor]:
+    def _differentiate(self, batch: Batch, weights: Tensor | None) -> tuple[Losses, Tensor]:
         """What the algorithm makes of a batch, and each member's gradient (M, P) of its mean loss."""
         if is_tracing():
 
             def total(parameters: Tensor) -> tuple[Tensor, Losses]:
                 with self._autocast():
                     losses = self._algorithm(partial(self.online.apply, parameters), self.target, batch)
+                losses = _weighted(losses, weights)
                 return losses.loss.mean(1).sum(), losses
 
             gradients, losses = torch.func.grad(total, has_aux=True)(self.parameters)
             return losses, gradients
         with self._autocast():
             losses = self._algorithm(self.online, self.target, batch)
+        losses = _weighted(losses, weights)
         gradients = self.online.gradients(losses.loss.mean(1))
         return losses._replace(loss=losses.loss.detach()), gradients
 
@@ -130,3 +139,7 @@ class Learner:
         """Take over what `state_dict` gave."""
         for name, tensor in self.state_dict().items():
             tensor.copy_(state[name])
+
+
+def _weighted(losses: Losses, weights: Tensor | None) -> Losses:
+    return losses if weights is None else losses._replace(loss=weights * losses.loss)

@@ -21,6 +21,7 @@ class Traits:
 
     seeds: tuple[int, ...]
     warmup_steps: Array  # (M,) int64
+    priority_exponent: Tensor | None  # (M,) float64, of a memory with priorities
     discount: Tensor  # (M,)
     max_gradient_norm: Tensor  # (M,), inf for none
     algorithm: Algorithm

@@ -21,6 +21,7 @@ from dqn import compilation
 from dqn.compilation import Compiled, can_compile, prepare_all, wants_compilation
 from dqn.envs.base import EnvironmentSpec
 from dqn.experiment import build_trainer
+from dqn.memory.prioritized import Priorities, PrioritizedMemory
 from dqn.memory.stream import Experience
 from dqn.memory.uniform import UniformMemory
 from dqn.trainer import Trainer
@@ -157,10 +158,16 @@ def test_what_another_process_is_compiling_is_waited_for_last(monkeypatch, tmp_p
 
 
 @needs_compiler
-def test_storing_copies_no_large_memory_when_compiled(cache, monkeypatch):
+@pytest.mark.parametrize("has_priorities", [False, True])
+def test_storing_copies_no_large_memory_when_compiled(has_priorities, cache, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     spec = EnvironmentSpec((1,), "float32", 1, None, 2, ("", ""), 1, None)
-    memory = UniformMemory(spec, 2, 4_000_000, torch.tensor([0.99]), True, torch.device("cpu"))
+    settings = {"capacity_steps": 4_000_000, "discount": torch.tensor([0.99]), "device": torch.device("cpu")}
+    if has_priorities:
+        priorities = Priorities(torch.tensor([0.6]), 0.01, 0.0, True, "batch")
+        memory = PrioritizedMemory(priorities, spec=spec, num_envs=2, **settings)
+    else:
+        memory = UniformMemory(spec, 2, replacement=True, **settings)
     no = torch.zeros((1, 2), dtype=torch.bool)
     experience = Experience(no.long(), no.float(), no, no, torch.zeros((1, 2, 1)))
     compiled = Compiled(lambda *tensors: memory.add(Experience(*tensors)), "storing")

@@ -24,6 +24,7 @@ COMPANIONS = {
     "network/nips_cnn": ["env=pong"],
     "network/nature_cnn": ["env=pong"],
     "network/tabular": ["env=gridworld"],
+    **{f"memory/importance_exponent/{name}": ["memory=ranked"] for name in ("constant", "linear", "piecewise")},
 }
 
 
@@ -110,7 +111,8 @@ def test_no_field_is_dead(make_config, tmp_path, monkeypatch):
             "exploration=boltzmann",
             "target=none",
         ],
-        ["experiment=cartpole", "logger=none", "algorithm=qr_dqn", "network/head=dueling"],
+        ["experiment=cartpole", "logger=none", "algorithm=qr_dqn", "network/head=dueling", "memory=prioritized"],
+        ["experiment=cartpole", "logger=none", "memory=ranked"],
         ["experiment=cartpole_blog", "logger=none", "env.max_steps=20"],
         ["experiment=gridworld_q_table", "logger=none", "exploration=greedy"],
         ["experiment=pong", "logger=none", "env.max_frames_per_episode=100", "optimizer=rmsprop_centered"],
@@ -122,7 +124,7 @@ def test_no_field_is_dead(make_config, tmp_path, monkeypatch):
         run.train([values], [tmp_path / str(i)])
     expected = {(cls.__name__, field.name) for cls in _schema_classes() for field in dataclasses.fields(cls)}
     # Base classes are read through their subclasses; `kind` says which class it is, where there is a choice of one.
-    optional = {"OptimizerConfig"}
+    optional = {"OptimizerConfig", "MemoryConfig"}
     unread = {(c, f) for c, f in expected - read if c not in optional and f not in ("kind", "resume")}
     assert not unread
 

@@ -23,6 +23,7 @@ class Losses(NamedTuple):
     loss: Tensor  # (M, B), with gradient
     td_error: Tensor  # (M, B)
     q: Tensor  # (M, B): of the actions taken
+    priority: Tensor  # (M, B): how much there is to learn from each, 0 or more
 
 
 @dataclass(frozen=True)

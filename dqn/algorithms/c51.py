@@ -19,7 +19,7 @@ class C51(Algorithm):
     atoms: Tensor  # (K,), evenly spaced
 
     def __call__(self, online: OutputFunction, target: OutputFunction, batch: Batch) -> Losses:
-        """See `Algorithm`; the loss is the cross entropy."""
+        """See `Algorithm`; the loss is the cross entropy, the priority the divergence (arXiv 1710.02298)."""
         log_p_tm1 = F.log_softmax(of_actions(online(batch.obs_tm1).float(), batch.a_tm1), -1)  # (M, B, K)
         with torch.no_grad():
             p_t = self.next_outputs(online, target, batch.obs_t).softmax(-1)
@@ -27,7 +27,8 @@ class C51(Algorithm):
             target_tm1 = project(returns, p_t, self.atoms)
         loss = -(target_tm1 * log_p_tm1).sum(-1)
         q_tm1 = (log_p_tm1.detach().exp() * self.atoms).sum(-1)
-        return Losses(loss, (target_tm1 * self.atoms).sum(-1) - q_tm1, q_tm1)
+        divergence = loss.detach() - torch.special.entr(target_tm1).sum(-1)
+        return Losses(loss, (target_tm1 * self.atoms).sum(-1) - q_tm1, q_tm1, divergence.clamp(min=0))
 
 
 def project(returns: Tensor, probabilities: Tensor, atoms: Tensor) -> Tensor:

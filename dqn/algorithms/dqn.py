@@ -23,4 +23,4 @@ class DQN(Algorithm):
         with torch.no_grad():
             target_tm1 = batch.r_t + batch.discount_t * self.next_outputs(online, target, batch.obs_t)
         td_error = target_tm1 - q_tm1
-        return Losses(self.td_loss(td_error), td_error.detach(), q_tm1.detach())
+        return Losses(self.td_loss(td_error), td_error.detach(), q_tm1.detach(), td_error.detach().abs())

@@ -36,7 +36,7 @@ class MunchausenDQN(Algorithm):
             v_t = (policy_t * (q_t - log_policy_t)).sum(-1)
             target_tm1 = batch.r_t + self.alpha.unsqueeze(-1) * bonus + batch.discount_t * v_t
         td_error = target_tm1 - q_tm1
-        return Losses(self.td_loss(td_error), td_error.detach(), q_tm1.detach())
+        return Losses(self.td_loss(td_error), td_error.detach(), q_tm1.detach(), td_error.detach().abs())
 
     def _scaled_log_policy(self, q: Tensor) -> Tensor:
         """The temperature times the policy's log, (M, B, A), from the advantages (appendix B.1 of the paper)."""

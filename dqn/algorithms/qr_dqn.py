@@ -28,7 +28,8 @@ class QRDQN(Algorithm):
         fractions = (torch.arange(count, device=quantiles_tm1.device) + 0.5) / count
         loss = quantile_huber(quantiles_tm1, fractions, target_tm1, self.huber)
         q_tm1 = quantiles_tm1.detach().mean(-1)
-        return Losses(loss, target_tm1.mean(-1) - q_tm1, q_tm1)
+        td_error = target_tm1.mean(-1) - q_tm1
+        return Losses(loss, td_error, q_tm1, td_error.abs())
 
 
 def quantile_huber(quantiles: Tensor, fractions: Tensor, targets: Tensor, huber: Huber) -> Tensor:

@@ -101,16 +101,23 @@ class UniformMemory:
         """How many transitions can be sampled, (M,) int64."""
         return (self._joined - self._left).squeeze(-1)
 
-    def sample(self, uniforms: Tensor) -> Batch:
-        """A batch chosen by uniforms (M, B) in [0, 1) float64; the memory must not be empty.
+    def draw(self, uniforms: Tensor) -> Tensor:
+        """Places (M, B) of transitions, chosen by uniforms (M, B) in [0, 1) float64; the memory must not be empty.
 
         Without replacement there must be B transitions or more.
         """
         left = self._left
         size = self._joined - left
         ranks = (uniforms * size).to(torch.int64) if self._replacement else _without_replacement(uniforms, size)
-        slots = self._queue.gather(1, (left + ranks) % self._length).to(torch.int64)
-        return self._storage.read(slots // self._storage.slots, slots % self._storage.slots, self._discount)
+        return self._queue.gather(1, (left + ranks) % self._length).to(torch.int64)
+
+    def read(self, places: Tensor) -> Batch:
+        """The transitions at places (M, B)."""
+        return self._storage.read(places // self._storage.slots, places % self._storage.slots, self._discount)
+
+    def sample(self, uniforms: Tensor) -> Batch:
+        """A batch: the transitions at the places that `draw` gives."""
+        return self.read(self.draw(uniforms))
 
     def state_dict(self, since: Sequence[int] | None = None) -> dict[str, Any]:
         """Everything that sampling depends on.

@@ -148,6 +148,11 @@ def test_losses_and_gradients(kind: str, double: bool) -> None:
         value = of_one @ np.array(ATOMS) if kind == "c51" else of_one.mean()
         assert losses.q[m, b].item() == pytest.approx(q, abs=1e-5)
         assert losses.td_error[m, b].item() == pytest.approx(value - q, abs=1e-5)
+        if kind == "c51":
+            divergence = sum(p * np.log(p / softmax(outputs)[k]) for k, p in enumerate(of_one) if p > 0)
+        assert losses.priority[m, b].item() == pytest.approx(
+            divergence if kind == "c51" else abs(value - q), rel=1e-4, abs=1e-5
+        )
 
 
 @pytest.mark.parametrize("kind", ["c51", "qr_dqn"])

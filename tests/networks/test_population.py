@@ -248,12 +248,12 @@ def test_three_members_learn_as_three_alone(optimizer: str, double: bool, shared
     start = together.parameters.clone()
     for step in range(12):
         batch = make_batch(step)
-        metrics = together.update(batch, RATES)
+        metrics, priorities = together.update(batch, RATES)
         together.update_target(step, step + 1)
         for m, learner in enumerate(alone):
-            mine = learner.update(part(batch, [m]), RATES[[m]])
+            mine, my_priorities = learner.update(part(batch, [m]), RATES[[m]])
             learner.update_target(step, step + 1)
-            for field, value in zip(metrics, mine, strict=True):
+            for field, value in zip((*metrics, priorities), (*mine, my_priorities), strict=True):
                 torch.testing.assert_close(field[[m]], value, rtol=1e-4, atol=2e-6)
     for m, learner in enumerate(alone):
         for name, tensor in together.state_dict().items():
@@ -262,19 +262,23 @@ def test_three_members_learn_as_three_alone(optimizer: str, double: bool, shared
         assert (together.parameters[m] - start[m]).abs().max() > 1e-3
 
 
-def test_an_update_is_what_plain_pytorch_does() -> None:
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_an_update_is_what_plain_pytorch_does(is_weighted: bool) -> None:
     """DQN with a target network, gradients clipped to a norm, and SGD with momentum, for 10 updates."""
     learner, networks, targets = make_learner(range(M), "sgd"), make_networks(), make_networks()
     velocities = [torch.zeros_like(row) for row in learner.parameters]
     clipped = set()
     for step in range(10):
         batch = make_batch(step)
-        metrics = learner.update(batch, RATES)
+        weights = torch.rand(M, B, generator=torch.Generator().manual_seed(step)) if is_weighted else None
+        metrics, priorities = learner.update(batch, RATES, weights=weights)
         for m, (online, target) in enumerate(zip(networks, targets, strict=True)):
             with torch.no_grad():
                 wanted = batch.r_t[m] + batch.discount_t[m] * target(batch.obs_t[m]).max(-1).values
             q = online(batch.obs_tm1[m])[torch.arange(B), batch.a_tm1[m]]
-            loss = DISCOUNT[m] * (wanted - q).square().mean()
+            of_each = DISCOUNT[m] * (wanted - q).square()
+            loss = (of_each if weights is None else weights[m] * of_each).mean()
+            torch.testing.assert_close(priorities[m], (wanted - q).abs().detach(), rtol=1e-4, atol=2e-6)
             gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(online.parameters()))])
             norm = gradient.norm()
             expected = [loss, q.mean(), (wanted - q).abs().mean(), norm]
@@ -392,9 +396,9 @@ def test_half_precision_is_close_to_single_and_its_parameters_stay_single(name: 
     assert q_half.dtype == half.parameters.dtype == torch.float32
     assert not torch.equal(q, q_half)
     torch.testing.assert_close(q_half, q, rtol=0.05, atol=0.01)
-    norms = single.update(batch, torch.full((members,), 0.1)).gradient_norm
+    norms = single.update(batch, torch.full((members,), 0.1))[0].gradient_norm
     with how():
-        norms_half = half.update(batch, torch.full((members,), 0.1)).gradient_norm
+        norms_half = half.update(batch, torch.full((members,), 0.1))[0].gradient_norm
     torch.testing.assert_close(norms_half, norms, rtol=0.05, atol=0.01)
     change, change_half = (learner.parameters - case.parameters for learner in (single, half))
     assert torch.nn.functional.cosine_similarity(change, change_half).min() > 0.99
