@@ -77,13 +77,21 @@ class Agent:
         learner: their networks.
         memory: their experience.
         plan: what changes over the run.
+        batch_size: of an update.
     """
 
-    def __init__(self, environment: Environment, learner: Learner, memory: UniformMemory, plan: Plan) -> None:
+    def __init__(
+        self, environment: Environment, learner: Learner, memory: UniformMemory, plan: Plan, batch_size: int
+    ) -> None:
         members, self._device = learner.parameters.shape[0], learner.parameters.device
         spec, num_envs = environment.spec, environment.num_envs // members
         self._environment = environment if isinstance(environment, TensorEnvironment) else None
         self._spec, self._learner, self._memory, self._plan = spec, learner, memory, plan
+        self._batch_size = batch_size
+        # How many uniforms acting once takes: two for each environment, and the networks'; and how many an update: one
+        # for each transition, and the learner's.
+        self.draws_to_act = 2 * num_envs + learner.draws_to_act
+        self.draws_to_update = batch_size + learner.draws_to_update(batch_size)
         shape = (members, num_envs, *spec.observation_shape)
         self.observations = torch.zeros(shape, dtype=getattr(torch, spec.frame_dtype), device=self._device)
         self.averages = Averages(members, self._device)
@@ -105,11 +113,11 @@ class Agent:
             self._play = Compiled(self._act_and_store, "playing")
             self._store = Compiled(self._take_in, "storing")
         if self._spec.is_image or not self._memory.is_traceable:  # PyTorch's own kernels gather frames faster
-            update = Compiled(lambda places, *batch: self._update(places, Batch(*batch)), "learning")
+            update = Compiled(lambda draws, places, *batch: self._update(draws, places, Batch(*batch)), "learning")
 
             def learn(draws: Tensor) -> None:
-                places = self._memory.draw(draws)
-                update(places, *self._memory.read(places))
+                places = self._memory.draw(draws[:, : self._batch_size])
+                update(draws, places, *self._memory.read(places))
 
             self._learn_once = learn
         else:
@@ -131,7 +139,7 @@ class Agent:
             sampling_draws: for one update.
             plays: whether `play` will be called, or `act` and `store`.
         """
-        actions = torch.zeros(draws.shape[:2], dtype=torch.int64, device=self._device)
+        actions = torch.zeros(self.observations.shape[:2], dtype=torch.int64, device=self._device)
         rewards = torch.zeros(actions.shape, device=self._device)
         frames = torch.zeros((*actions.shape, *self._spec.frame_shape), dtype=self.observations.dtype)
         flags = rewards.bool()
@@ -152,7 +160,7 @@ class Agent:
         self.episodes.copy_(episodes)
 
     def act(self, draws: Tensor) -> Tensor:
-        """Choose actions (M, E) int64 by uniforms (M, E, 2)."""
+        """Choose actions (M, E) int64 by uniforms (M, `draws_to_act`)."""
         actions: Tensor = self._act(draws)
         return actions
 
@@ -191,11 +199,11 @@ class Agent:
         return outcomes
 
     def learn(self, draws: Sequence[Tensor]) -> None:
-        """Update once for each of `draws`, on batches chosen by its uniforms (M, B)."""
+        """Update once for each of `draws`, uniforms (M, `draws_to_update`), the first of which choose the batch."""
         self._learn(draws)
 
     def learn_some(self, draws: Tensor, active: Tensor) -> None:
-        """Update the members that are active (M,) bool once, on batches chosen by uniforms (M, B)."""
+        """Update the members that are active (M,) bool once, by uniforms (M, `draws_to_update`)."""
         self._sample_and_update(draws, active)
 
     def exploration_levels(self) -> Tensor:
@@ -207,8 +215,10 @@ class Agent:
         return self._plan.learning_rate * self._plan.learning_rate_schedule(self.steps, self.episodes)
 
     def _choose(self, draws: Tensor) -> Tensor:
-        q = self._learner.q_values(self.observations)
-        return self._plan.policy(q, draws, self.exploration_levels())
+        num_envs = self.observations.shape[1]
+        of_policy, of_network = draws[:, : 2 * num_envs], draws[:, 2 * num_envs :]
+        q = self._learner.q_values(self.observations, of_network)
+        return self._plan.policy(q, of_policy.reshape(-1, num_envs, 2), self.exploration_levels())
 
     def _take_in(
         self, actions: Tensor, frames: Tensor, rewards: Tensor, terminated: Tensor, ended: Tensor, was_reset: Tensor
@@ -238,17 +248,18 @@ class Agent:
             self._learn_once(one)
 
     def _sample_and_update(self, draws: Tensor, active: Tensor | None = None) -> None:
-        places = self._memory.draw(draws)
-        self._update(places, self._memory.read(places), active)
+        places = self._memory.draw(draws[:, : self._batch_size])
+        self._update(draws, places, self._memory.read(places), active)
 
-    def _update(self, places: Tensor, batch: Batch, active: Tensor | None = None) -> None:
+    def _update(self, draws: Tensor, places: Tensor, batch: Batch, active: Tensor | None = None) -> None:
         batch = Batch(*(tensor.to(self._device) for tensor in batch))
         memory, rate, weights = self._memory, self.learning_rates().to(torch.float32), None
         if isinstance(memory, PrioritizedMemory):
             assert self._plan.importance_exponent is not None
             exponent = self._plan.importance_exponent(self.steps, self.episodes).to(torch.float32)
             weights = memory.importance(places).to(self._device) ** exponent.unsqueeze(-1)
-        metrics, priorities = self._learner.update(batch, rate, active, weights)
+        draws = draws[:, self._batch_size :].to(self._device)
+        metrics, priorities = self._learner.update(batch, rate, active, weights, draws)
         self.averages.add(metrics, active)
         if isinstance(memory, PrioritizedMemory):
             active = None if active is None else active.to(memory.device)

@@ -111,6 +111,7 @@ class MLPConfig:
     hidden_sizes: list[Positive]
     activation: Literal["relu", "tanh", "elu", "silu", "sigmoid"]
     initialization: Initialization
+    noise_std: PositiveFloat | None
     head: HeadConfig
 
 
@@ -120,6 +121,7 @@ class CNNConfig:
 
     kind: Literal["nips_cnn", "nature_cnn"]
     initialization: Initialization
+    noise_std: PositiveFloat | None
     head: HeadConfig
 
 
@@ -413,6 +415,36 @@ class QRDQNConfig:
 
 
 @dataclass(config=_STRICT, frozen=True)
+class IQNConfig:
+    """conf/algorithm/iqn.yaml."""
+
+    kind: Literal["iqn"]
+    discount: Annotated[Fraction, TRAIT]
+    double: bool
+    num_fractions: Annotated[int, Field(ge=1, le=10_000)]
+    num_target_fractions: Annotated[int, Field(ge=1, le=10_000)]
+    num_acting_fractions: Annotated[int, Field(ge=1, le=10_000)]
+    num_cosines: Annotated[int, Field(ge=1, le=10_000)]
+    threshold: Annotated[PositiveFloat, TRAIT]
+
+
+@dataclass(config=_STRICT, frozen=True)
+class MunchausenIQNConfig:
+    """conf/algorithm/munchausen_iqn.yaml."""
+
+    kind: Literal["munchausen_iqn"]
+    discount: Annotated[Fraction, TRAIT]
+    alpha: Annotated[Fraction, TRAIT]
+    temperature: Annotated[PositiveFloat, TRAIT]
+    min_log_policy: Annotated[float, Field(le=0, allow_inf_nan=False), TRAIT]
+    num_fractions: Annotated[int, Field(ge=1, le=10_000)]
+    num_target_fractions: Annotated[int, Field(ge=1, le=10_000)]
+    num_acting_fractions: Annotated[int, Field(ge=1, le=10_000)]
+    num_cosines: Annotated[int, Field(ge=1, le=10_000)]
+    threshold: Annotated[PositiveFloat, TRAIT]
+
+
+@dataclass(config=_STRICT, frozen=True)
 class MunchausenDQNConfig:
     """conf/algorithm/munchausen_dqn.yaml."""
 
@@ -424,7 +456,10 @@ class MunchausenDQNConfig:
     loss: LossConfig
 
 
-AlgorithmConfig = Annotated[DQNConfig | C51Config | QRDQNConfig | MunchausenDQNConfig, Field(discriminator="kind")]
+AlgorithmConfig = Annotated[
+    DQNConfig | C51Config | QRDQNConfig | IQNConfig | MunchausenDQNConfig | MunchausenIQNConfig,
+    Field(discriminator="kind"),
+]
 
 
 # --- trainer and what looks outside --------------------------------------------------------------------------

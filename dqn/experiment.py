@@ -20,8 +20,10 @@ from dqn.agent import Plan
 from dqn.algorithms.base import Algorithm
 from dqn.algorithms.c51 import C51
 from dqn.algorithms.dqn import DQN
+from dqn.algorithms.iqn import IQN
 from dqn.algorithms.losses import Huber, SquaredError, TDLoss
-from dqn.algorithms.munchausen_dqn import MunchausenDQN
+from dqn.algorithms.munchausen_dqn import Munchausen, MunchausenDQN
+from dqn.algorithms.munchausen_iqn import MunchausenIQN
 from dqn.algorithms.qr_dqn import QRDQN
 from dqn.checks import check_config, check_fit, check_network_fits
 from dqn.compilation import can_compile, wants_compilation
@@ -42,10 +44,12 @@ from dqn.config import (
     GymnasiumConfig,
     HardTargetConfig,
     HuberConfig,
+    IQNConfig,
     LinearConfig,
     MaxBoltzmannConfig,
     MLPConfig,
     MunchausenDQNConfig,
+    MunchausenIQNConfig,
     PiecewiseConfig,
     PolyakTargetConfig,
     PrioritizedMemoryConfig,
@@ -132,6 +136,7 @@ def build_trainer(
         traits.target_rule,
         traits.max_gradient_norm,
         getattr(torch, first.trainer.precision),
+        _acting_fractions(first),
     )
     memory = _make_memory(first, spec, traits)
     evaluator = Evaluator(
@@ -325,6 +330,13 @@ def _check_evaluation_environment(config: Config, spec: EnvironmentSpec) -> None
 # --- networks ---
 
 
+_HEADS: dict[str, heads.Head] = {
+    "linear": heads.linear,
+    "shared_bias": heads.shared_bias,
+    "dueling": heads.dueling,
+}
+
+
 def make_network(config: Config, spec: EnvironmentSpec) -> nn.Module:
     """The single-member network that a config names, uninitialized.
 
@@ -335,11 +347,15 @@ def make_network(config: Config, spec: EnvironmentSpec) -> nn.Module:
     try:
         if isinstance(network, TabularConfig):
             return q_network.tabular(spec, per_action)
-        head = {"linear": heads.linear, "shared_bias": heads.shared_bias, "dueling": heads.dueling}[network.head.kind]
+        head = _HEADS[network.head.kind]
+        if isinstance(config.algorithm, IQNConfig | MunchausenIQNConfig):
+            algorithm = config.algorithm
+            head = heads.implicit_quantiles(head, algorithm.num_cosines, algorithm.num_acting_fractions)
+        noise_std = network.noise_std
         if isinstance(network, MLPConfig):
-            return q_network.mlp(spec, network.hidden_sizes, network.activation, head, per_action)
+            return q_network.mlp(spec, network.hidden_sizes, network.activation, head, per_action, noise_std)
         cnn = {"nips_cnn": q_network.nips_cnn, "nature_cnn": q_network.nature_cnn}[network.kind]
-        return cnn(spec, head, per_action)
+        return cnn(spec, head, per_action, noise_std)
     except ValueError as error:
         raise UserError("network", network.kind, f"{error}; network=mlp reads them") from error
 
@@ -374,7 +390,13 @@ def make_readout(config: Config, device: torch.device) -> nn.Module:
     algorithm = config.algorithm
     if isinstance(algorithm, C51Config):
         return ExpectedValue(torch.linspace(algorithm.min_value, algorithm.max_value, algorithm.num_atoms)).to(device)
-    return MeanQuantile() if isinstance(algorithm, QRDQNConfig) else nn.Identity()
+    has_quantiles = isinstance(algorithm, QRDQNConfig | IQNConfig | MunchausenIQNConfig)
+    return MeanQuantile() if has_quantiles else nn.Identity()
+
+
+def _acting_fractions(config: Config) -> int:
+    algorithm = config.algorithm
+    return algorithm.num_acting_fractions if isinstance(algorithm, IQNConfig | MunchausenIQNConfig) else 0
 
 
 def _outputs_per_action(config: Config) -> int:
@@ -386,11 +408,21 @@ def _outputs_per_action(config: Config) -> int:
 
 def _make_algorithm(configs: Sequence[Config], device: torch.device) -> Algorithm:
     first, readout = configs[0].algorithm, make_readout(configs[0], device)
+
+    def trait(name: str) -> Tensor:
+        return _field([c.algorithm for c in configs], name, device)
+
     if isinstance(first, C51Config):
         assert isinstance(readout, ExpectedValue)
         return C51(first.double, readout, readout.atoms)
     if isinstance(first, QRDQNConfig):
-        return QRDQN(first.double, readout, Huber(_field([c.algorithm for c in configs], "threshold", device)))
+        return QRDQN(first.double, readout, Huber(trait("threshold")))
+    if isinstance(first, IQNConfig | MunchausenIQNConfig):
+        numbers = first.num_fractions, first.num_target_fractions, first.num_acting_fractions
+        if isinstance(first, IQNConfig):
+            return IQN(first.double, readout, Huber(trait("threshold")), *numbers)
+        munchausen = Munchausen(trait("alpha"), trait("temperature"), trait("min_log_policy"))
+        return MunchausenIQN(False, readout, Huber(trait("threshold")), munchausen, *numbers)
     losses = [c.algorithm.loss for c in configs if isinstance(c.algorithm, DQNConfig | MunchausenDQNConfig)]
     td_loss: TDLoss
     if isinstance(losses[0], HuberConfig):
@@ -399,8 +431,8 @@ def _make_algorithm(configs: Sequence[Config], device: torch.device) -> Algorith
         td_loss = SquaredError(_field(losses, "factor", device))
     if isinstance(first, DQNConfig):
         return DQN(first.double, readout, td_loss)
-    traits = (_field([c.algorithm for c in configs], n, device) for n in ("alpha", "temperature", "min_log_policy"))
-    return MunchausenDQN(False, readout, td_loss, *traits)
+    munchausen = Munchausen(trait("alpha"), trait("temperature"), trait("min_log_policy"))
+    return MunchausenDQN(False, readout, td_loss, munchausen)
 
 
 def _importance_exponent(configs: Sequence[Config], device: torch.device) -> exploration.Schedule | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import NamedTuple
@@ -9,9 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dqn.algorithms.base import Algorithm, Losses
+from dqn.algorithms.base import Algorithm, Losses, OutputFunction
 from dqn.compilation import is_tracing
 from dqn.memory.batch import Batch
+from dqn.networks.noisy import noise_of
 from dqn.networks.population import Population
 from dqn.optim import Optimizer, clip_by_norm
 from dqn.target import TargetRule
@@ -37,6 +39,7 @@ class Learner:
         target_rule: how the target parameters follow; may be replaced by another of its kind.
         max_gradient_norm: (M,), inf for none.
         precision: of the forward passes; bfloat16 is autocast.
+        acting_fractions: at how many random fractions quantiles are taken to act, of networks of implicit ones.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Learner:
         target_rule: TargetRule,
         max_gradient_norm: Tensor,
         precision: torch.dtype = torch.float32,
+        acting_fractions: int = 0,
     ) -> None:
         self.template = template
         self.parameters = parameters
@@ -60,17 +64,45 @@ class Learner:
         self.target_rule = target_rule
         self._max_gradient_norm = max_gradient_norm
         self._precision = precision
+        self._acting_fractions = acting_fractions
         self._optimizer_state = optimizer.init(parameters)
 
+    @property
+    def draws_to_act(self) -> int:
+        """How many random numbers the networks need to choose actions, beside what the policy draws."""
+        return self.online.noise_size + self._acting_fractions
+
+    def draws_to_update(self, batch_size: int) -> int:
+        """How many random numbers an update needs, beside those that chose its batch."""
+        return self._algorithm.network_calls * self.online.noise_size + batch_size * self._algorithm.num_draws
+
     @torch.no_grad()
-    def q_values(self, observations: Tensor) -> Tensor:
-        """Q-values of the online networks: (M, N, *observation) -> (M, N, A) float32."""
+    def q_values(self, observations: Tensor, draws: Tensor | None = None) -> Tensor:
+        """Q-values of the online networks.
+
+        Args:
+            observations: (M, N, *observation).
+            draws: uniforms (M, `draws_to_act`) float64; None for networks without noise, at their own fractions.
+
+        Returns:
+            (M, N, A) float32.
+        """
+        noise, fractions = None, None
+        if draws is not None and self.online.noise_size:
+            noise = noise_of(draws[:, : self.online.noise_size])
+        if draws is not None and self._acting_fractions:
+            fractions = draws[:, self.online.noise_size :].to(torch.float32)
         with self._autocast():
-            q: Tensor = self.readout(self.online(observations).float())
+            q: Tensor = self.readout(self.online(observations, noise, fractions).float())
         return q
 
     def update(
-        self, batch: Batch, learning_rate: Tensor, active: Tensor | None = None, weights: Tensor | None = None
+        self,
+        batch: Batch,
+        learning_rate: Tensor,
+        active: Tensor | None = None,
+        weights: Tensor | None = None,
+        draws: Tensor | None = None,
     ) -> tuple[UpdateMetrics, Tensor]:
         """One gradient step of each member on its own batch.
 
@@ -79,11 +111,13 @@ class Learner:
             learning_rate: (M,).
             active: (M,) bool: the members that learn now; None for all.
             weights: of the losses, (M, B); None for 1.
+            draws: uniforms (M, `draws_to_update`) float64; None where none are needed.
 
         Returns:
             What is to be told, and the priorities of the transitions (M, B).
         """
-        losses, gradients = self._differentiate(batch, weights)
+        draws = batch.r_t[:, :0] if draws is None else draws
+        losses, gradients = self._differentiate(batch, draws, weights)
         norms = gradients.norm(dim=1)
         gradients = clip_by_norm(gradients, norms, self._max_gradient_norm)
         state = [self.parameters, *self._optimizer_state.values()]
@@ -101,21 +135,29 @@ class Learner:
         )
         return metrics, losses.priority
 
-    def _differentiate(self, batch: Batch, weights: Tensor | None) -> tuple[Losses, Tensor]:
+    def _differentiate(self, batch: Batch, draws: Tensor, weights: Tensor | None) -> tuple[Losses, Tensor]:
         """What the algorithm makes of a batch, and each member's gradient (M, P) of its mean loss."""
+        noise_size, calls = self.online.noise_size, self._algorithm.network_calls
+        noise_draws, own_draws = draws[:, : calls * noise_size], draws[:, calls * noise_size :]
+        own_draws = own_draws.reshape(*batch.r_t.shape, self._algorithm.num_draws).to(torch.float32)
+        noises = torch.split(noise_of(noise_draws), noise_size, dim=1) if noise_size else ()
+
+        def losses_of(online: Callable[..., Tensor]) -> Losses:
+            in_turn = iter(noises)
+            with self._autocast():
+                networks = _with_noise(online, in_turn), _with_noise(self.target, in_turn)
+                losses = self._algorithm(*networks, batch, own_draws)
+            return losses if weights is None else losses._replace(loss=weights * losses.loss)
+
         if is_tracing():
 
             def total(parameters: Tensor) -> tuple[Tensor, Losses]:
-                with self._autocast():
-                    losses = self._algorithm(partial(self.online.apply, parameters), self.target, batch)
-                losses = _weighted(losses, weights)
+                losses = losses_of(partial(self.online.apply, parameters))
                 return losses.loss.mean(1).sum(), losses
 
             gradients, losses = torch.func.grad(total, has_aux=True)(self.parameters)
             return losses, gradients
-        with self._autocast():
-            losses = self._algorithm(self.online, self.target, batch)
-        losses = _weighted(losses, weights)
+        losses = losses_of(self.online)
         gradients = self.online.gradients(losses.loss.mean(1))
         return losses._replace(loss=losses.loss.detach()), gradients
 
@@ -141,5 +183,10 @@ class Learner:
             tensor.copy_(state[name])
 
 
-def _weighted(losses: Losses, weights: Tensor | None) -> Losses:
-    return losses if weights is None else losses._replace(loss=weights * losses.loss)
+def _with_noise(network: Callable[..., Tensor], noises: Iterator[Tensor]) -> OutputFunction:
+    """A network that takes the next noise with each call, if there is any."""
+
+    def outputs(observations: Tensor, fractions: Tensor | None = None, /) -> Tensor:
+        return network(observations, next(noises, None), fractions)
+
+    return outputs

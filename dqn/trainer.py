@@ -110,7 +110,7 @@ class Trainer:
         self.standing = Standing(parts.learner.parameters, stop)
         self.endings = Endings(settings, self._progress[1], self.standing, shrinks_for_updates)
         self._episodes = Episodes(self._progress[1], self.num_envs)
-        self._agent = Agent(parts.environment, parts.learner, parts.memory, parts.traits.plan)
+        self._agent = Agent(parts.environment, parts.learner, parts.memory, parts.traits.plan, settings.batch_size)
         self._averages = self._agent.averages
         self._plays = self._agent.plays and not settings.learn_while_stepping
         if compiles and self.device.type == "cpu":
@@ -121,8 +121,9 @@ class Trainer:
         self.gave_up: str | None = None  # after `load_state_dict`: why episodes that were under way begin anew
         self._ahead: tuple[Tensor, HostCopy] | None = None  # actions of the next step call, chosen before learning
 
-        self._update_plan = UpdatePlan(settings, parts.traits, self.num_envs, parts.memory.device)
-        self._exploration_draws = Stream(parts.traits.seeds, "exploration", (self.num_envs, 2), self.device)
+        draws_to_act, draws_to_update = self._agent.draws_to_act, self._agent.draws_to_update
+        self._update_plan = UpdatePlan(settings, parts.traits, self.num_envs, draws_to_update, parts.memory.device)
+        self._exploration_draws = Stream(parts.traits.seeds, "exploration", (draws_to_act,), self.device)
 
     # --- the loop ---
 

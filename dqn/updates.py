@@ -29,16 +29,19 @@ class UpdatePlan:
         settings: of the trainer.
         traits: of the members.
         num_envs: of each member, which all take a step in a step call.
+        num_draws: of an update.
         device: where the draws are wanted.
     """
 
-    def __init__(self, settings: TrainerConfig, traits: Traits, num_envs: int, device: torch.device) -> None:
+    def __init__(
+        self, settings: TrainerConfig, traits: Traits, num_envs: int, num_draws: int, device: torch.device
+    ) -> None:
         self._every_steps, self._at_once = settings.learn_every_steps, settings.updates_per_learn
         self._num_envs = num_envs
         self.learn_from = traits.warmup_steps.copy()
         times_per_call = num_envs if self._every_steps is None else math.ceil(num_envs / self._every_steps)
         self._most_per_call = times_per_call * self._at_once
-        self._draws = Stream(traits.seeds, "sampling", (settings.batch_size,), device)
+        self._draws = Stream(traits.seeds, "sampling", (num_draws,), device)
 
     def due(self, steps: int, ended: Array, finished: Array) -> Array:
         """How many updates each member makes after the step call that ended at agent step `steps`, (M,).
@@ -75,6 +78,6 @@ class UpdatePlan:
         return math.ceil((stop_at - steps) / self._num_envs)
 
     def draws(self, call: int, updates: int) -> list[Tensor]:
-        """Uniforms (M, B) for each of the updates after a step call."""
+        """Uniforms (M, `num_draws`) for each of the updates after a step call."""
         first = call * self._most_per_call
         return [self._draws.at(first + k) for k in range(updates)]

@@ -60,20 +60,33 @@ def train(config) -> tuple[Trainer, list]:
     return trainer, events
 
 
+PARTS = {
+    "dqn": (),
+    "iqn, noise, priorities": ("algorithm=iqn", "network.noise_std=0.5", "memory=prioritized", "env.backend=torch"),
+    "ranks": ("memory=ranked", "memory.rank_every_steps=100", "env.backend=torch"),
+}
+
+
 @needs_compiler
-def test_compiled_and_uncompiled_runs_learn_the_same_and_repeat_themselves(make_config, cache, monkeypatch):
+@pytest.mark.parametrize("parts", PARTS)
+def test_compiled_and_uncompiled_runs_learn_the_same_and_repeat_themselves(
+    parts, make_config, cache, monkeypatch, capfd
+):
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    plain, _ = train(make_config(*SMALL, "trainer.compile=never"))
-    first, first_events = train(make_config(*SMALL, "trainer.compile=always"))
-    second, second_events = train(make_config(*SMALL, "trainer.compile=always"))
+    small = [*SMALL, *PARTS[parts]]
+    plain, _ = train(make_config(*small, "trainer.compile=never"))
+    first, first_events = train(make_config(*small, "trainer.compile=always"))
+    second, second_events = train(make_config(*small, "trainer.compile=always"))
     assert first_events == second_events
+    assert "uncompiled" not in capfd.readouterr().err
     assert plain.updates[0] == first.updates[0] > 150
     states = [trainer.state_dict() for trainer in (plain, first, second)]
     for name, tensor in states[0]["learner"].items():
         torch.testing.assert_close(states[1]["learner"][name], tensor, atol=1e-5, rtol=1e-4)
         assert torch.equal(states[1]["learner"][name], states[2]["learner"][name])
     for name, tensor in states[0]["memory"].items():
-        torch.testing.assert_close(states[1]["memory"][name], tensor, atol=1e-6, rtol=1e-6)
+        # Priorities are errors of networks that differ so much.
+        torch.testing.assert_close(states[1]["memory"][name], tensor, atol=1e-5, rtol=1e-4)
 
 
 @needs_compiler

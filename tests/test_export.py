@@ -22,8 +22,9 @@ from dqn.errors import TrainingError, UserError
 from dqn.export import export_policy, load_policy, read_policy
 from dqn.export import policy as policy_module
 from dqn.export.formats import WRITERS
-from dqn.networks.heads import dueling, linear, shared_bias
+from dqn.networks.heads import dueling, implicit_quantiles, linear, shared_bias
 from dqn.networks.inputs import ToFloat
+from dqn.networks.population import member_network
 from dqn.networks.q_network import ACTIVATIONS, mlp, nature_cnn, nips_cnn, tabular
 from dqn.networks.readout import ExpectedValue, MeanQuantile
 
@@ -140,6 +141,19 @@ def test_every_file_plays_as_the_network_does(exported, suffix):
         q = q_values(observations)
         assert q.dtype == np.float32
         np.testing.assert_allclose(q, torch_q_values(network, observations), rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("head", [linear, dueling])
+def test_implicit_quantiles_play_as_the_network_does_at_its_own_fractions(head, tmp_path):
+    template = mlp(VECTOR, [16, 8], "relu", implicit_quantiles(head, num_cosines=6, num_fractions=5), noise_std=0.5)
+    network = member_network(template, nn.utils.parameters_to_vector(template.parameters()), MeanQuantile())
+    export_policy(network, VECTOR, observe(VECTOR, 8, seed=0), tmp_path, ALL, {})
+    description = json.loads((tmp_path / "policy.json").read_text())
+    assert description["skipped"].keys() == {"policy.h5"}
+    observations = observe(VECTOR, 7, seed=1)
+    expected = template(torch.as_tensor(observations)).mean(-1).detach().numpy()
+    for suffix in (".onnx", ".pt2"):
+        np.testing.assert_allclose(read_policy(tmp_path / f"policy{suffix}")(observations), expected, rtol=0, atol=2e-5)
 
 
 def test_keras_alone_opens_the_h5_file(exported):

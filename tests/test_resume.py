@@ -44,6 +44,12 @@ KINDS = {
     "learning while stepping": ("experiment=cartpole", "env.backend=gymnasium", "trainer.learn_while_stepping=true"),
     "learning at episode ends": ("experiment=cartpole_blog", "trainer.total_steps=400", "trainer.total_episodes=null"),
     "c51": ("experiment=cartpole", "algorithm=c51", "network/head=dueling", "network.hidden_sizes=[8]"),
+    "noise and fractions": (
+        "experiment=cartpole",
+        "algorithm=iqn",
+        "network.noise_std=0.5",
+        "network.hidden_sizes=[8]",
+    ),
     "priorities": ("experiment=cartpole", "env.backend=torch", "memory=prioritized", "network.hidden_sizes=[8]"),
     "ranks": ("experiment=cartpole", "memory=ranked", "memory.rank_every_steps=40", "network.hidden_sizes=[8]"),
     "a state machine": ("env=gymnasium", "env.id=Taxi-v4", "env.max_steps=15", "network=tabular"),

@@ -70,6 +70,13 @@ KINDS = {
     "c51": ["env=cartpole", "algorithm=c51", "algorithm.double=true", "trainer.total_steps=260"],
     "munchausen": ["env=cartpole", "algorithm=munchausen_dqn", "trainer.total_steps=260"],
     "quantiles": ["env=cartpole", "algorithm=qr_dqn", "network/head=shared_bias", "trainer.total_steps=260"],
+    "implicit quantiles": ["env=cartpole", "env.num_envs=2", "algorithm=iqn", "trainer.total_steps=460"],
+    "munchausen, implicit": ["env=cartpole", "algorithm=munchausen_iqn", "trainer.total_steps=260"],
+    "noise": ["env=cartpole", "env.num_envs=2", "network.noise_std=0.5", "trainer.total_steps=460"],
+    "rainbow": [
+        *("env=cartpole", "algorithm=c51", "algorithm.double=true", "network/head=dueling", "network.noise_std=0.5"),
+        *("memory=prioritized", "memory.n_step=3", "trainer.total_steps=260"),
+    ],
     "priorities": ["env=cartpole", "memory=prioritized", "memory.uniform_share=0.1", "trainer.total_steps=260"],
     "ranks": ["env=cartpole", "memory=ranked", "memory.rank_every_steps=50", "trainer.total_steps=260"],
 }
@@ -79,10 +86,10 @@ KINDS = {
 def test_members_of_a_population_are_the_runs_they_would_be_alone(make_config, kind):
     shared = [*PLAIN, *QUIET, "trainer.batch_size=8", *KINDS[kind]]
     shared += ["trainer.log_every_steps=40", "network.hidden_sizes=[16, 8]"]
-    has_priorities = kind in ("priorities", "ranks")
+    has_priorities = kind in ("priorities", "ranks", "rainbow")
     if not has_priorities:
         shared.append("memory.replacement=false")
-    has_loss = kind not in ("c51", "quantiles")
+    has_loss = kind not in ("c51", "quantiles", "implicit quantiles", "munchausen, implicit", "rainbow")
     words = [[word for word in of_one.split() if has_loss or "algorithm.loss" not in word] for of_one in TRAITS]
     if has_priorities:
         exponents = zip(words, (0.3, 0.6, 0.9), strict=True)

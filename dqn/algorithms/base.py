@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
 
@@ -13,8 +13,18 @@ from dqn.memory.batch import Batch
 
 # Observations (M, B, *observation) -> Q-values (M, B, A).
 QFunction = Callable[[Tensor], Tensor]
-# Observations -> what a network says of each action: Q-values (M, B, A), or K numbers for each (M, B, A, K).
-OutputFunction = Callable[[Tensor], Tensor]
+
+
+class OutputFunction(Protocol):
+    """What a network says of each action."""
+
+    def __call__(self, observations: Tensor, fractions: Tensor | None = None, /) -> Tensor:
+        """Observations (M, B, *observation) to Q-values (M, B, A), or K numbers for each, (M, B, A, K).
+
+        Args:
+            observations: as the environment gives them.
+            fractions: at which quantiles are wanted of a network of implicit ones, (M, B, K).
+        """
 
 
 class Losses(NamedTuple):
@@ -39,9 +49,26 @@ class Algorithm(ABC):
     double: bool
     readout: nn.Module
 
+    @property
+    def network_calls(self) -> int:
+        """How often `__call__` applies a network, each time with noise of its own where layers have noise."""
+        return 3 if self.double else 2
+
+    @property
+    def num_draws(self) -> int:
+        """How many random numbers `__call__` needs for each transition."""
+        return 0
+
     @abstractmethod
-    def __call__(self, online: OutputFunction, target: OutputFunction, batch: Batch) -> Losses:
-        """The losses of the online network on a batch; no gradient flows through targets."""
+    def __call__(self, online: OutputFunction, target: OutputFunction, batch: Batch, draws: Tensor) -> Losses:
+        """The losses of the online network on a batch; no gradient flows through targets.
+
+        Args:
+            online: the network that learns.
+            target: the network that targets come from.
+            batch: (M, B, ...).
+            draws: uniforms (M, B, `num_draws`).
+        """
 
     def next_outputs(self, online: OutputFunction, target: OutputFunction, obs_t: Tensor) -> Tensor:
         """What the target network says of the best next action, (M, B, ...)."""

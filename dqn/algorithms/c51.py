@@ -18,7 +18,7 @@ class C51(Algorithm):
 
     atoms: Tensor  # (K,), evenly spaced
 
-    def __call__(self, online: OutputFunction, target: OutputFunction, batch: Batch) -> Losses:
+    def __call__(self, online: OutputFunction, target: OutputFunction, batch: Batch, draws: Tensor) -> Losses:
         """See `Algorithm`; the loss is the cross entropy, the priority the divergence (arXiv 1710.02298)."""
         log_p_tm1 = F.log_softmax(of_actions(online(batch.obs_tm1).float(), batch.a_tm1), -1)  # (M, B, K)
         with torch.no_grad():

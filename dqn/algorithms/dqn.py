@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from dqn.algorithms.base import Algorithm, Losses, OutputFunction, of_actions
 from dqn.algorithms.losses import TDLoss
@@ -17,7 +18,7 @@ class DQN(Algorithm):
 
     td_loss: TDLoss
 
-    def __call__(self, online: OutputFunction, target: OutputFunction, batch: Batch) -> Losses:
+    def __call__(self, online: OutputFunction, target: OutputFunction, batch: Batch, draws: Tensor) -> Losses:
         """See `Algorithm`."""
         q_tm1 = of_actions(online(batch.obs_tm1).float(), batch.a_tm1)  # (M, B)
         with torch.no_grad():

@@ -18,7 +18,7 @@ class QRDQN(Algorithm):
 
     huber: Huber
 
-    def __call__(self, online: OutputFunction, target: OutputFunction, batch: Batch) -> Losses:
+    def __call__(self, online: OutputFunction, target: OutputFunction, batch: Batch, draws: Tensor) -> Losses:
         """See `Algorithm`; the loss is the quantile Huber loss."""
         quantiles_tm1 = of_actions(online(batch.obs_tm1).float(), batch.a_tm1)  # (M, B, K)
         with torch.no_grad():

@@ -20,9 +20,12 @@ from dqn.errors import TrainingError, first_line
 from dqn.export.formats import WRITERS, Policy, module_policy, open_written, sha256
 from dqn.export.keras_model import has_keras
 from dqn.files import sync
+from dqn.networks.implicit import AtFractions
 
 TOLERANCE = 1e-4  # of Q-values, relative to the largest where that exceeds 1
 _WITHOUT_KERAS = 'needs Keras: pip install -e ".[keras]", then python scripts/export.py run=<folder>'
+
+_NO_LAYERS = "Keras has no built-in layers for implicit quantiles; policy.onnx needs no code of ours either"
 
 
 def export_policy(
@@ -45,7 +48,8 @@ def export_policy(
         spec: of the environment that it was trained on.
         observations: real ones to compare on, N >= 8 of them.
         folder: where to; made if need be.
-        formats: of "safetensors", "onnx", "pt2" and "h5"; the last is skipped where Keras is not installed.
+        formats: of "safetensors", "onnx", "pt2" and "h5"; the last is skipped where Keras is not installed, or has no
+            layers for the network.
         extra: what else policy.json should hold, under `extra`: the run's name, the step, ...
 
     Returns:
@@ -55,7 +59,11 @@ def export_policy(
         TrainingError: a file could not be written or read back, or its Q-values are not the network's.
     """
     network = copy.deepcopy(network).cpu().eval()
-    skipped = {} if has_keras() or "h5" not in formats else {"policy.h5": _WITHOUT_KERAS}
+    skipped = {}
+    if "h5" in formats and any(isinstance(layer, AtFractions) for layer in network.modules()):
+        skipped["policy.h5"] = _NO_LAYERS
+    elif "h5" in formats and not has_keras():
+        skipped["policy.h5"] = _WITHOUT_KERAS
     names = [name for name in (f"policy.{suffix}" for suffix in dict.fromkeys(formats)) if name not in skipped]
     with _staging(folder) as staging:
         description = {

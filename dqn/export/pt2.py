@@ -24,8 +24,8 @@ _OPERATORS = frozenset(
         "_to_copy.default", "add.Tensor", "clone.default", "contiguous.default", "conv2d.default", "div.Tensor",
         "elu.default", "eq.Tensor", "flatten.using_ints", "linear.default", "mean.dim", "mul.Tensor", "permute.default",
         "relu.default", "reshape.default", "sigmoid.default", "silu.default", "softmax.int", "sub.Tensor",
-        "sum.dim_IntList", "sym_size.int", "tanh.default", "to.dtype", "unflatten.int", "unsqueeze.default",
-        "view.default",
+        "sum.dim_IntList", "sym_size.int", "tanh.default", "to.dtype", "transpose.int", "unflatten.int",
+        "unsqueeze.default", "view.default",
     )
 )  # fmt: skip
 _CHECKS = frozenset({"torch.ops.aten._assert_tensor_metadata.default"})  # which the operators do not need

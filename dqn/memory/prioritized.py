@@ -96,12 +96,14 @@ class PrioritizedMemory(UniformMemory):
 
         Of several for the same transition the highest counts.
         """
+        same = places.unsqueeze(2) == places.unsqueeze(1)  # (M, B, B)
+        priorities = torch.where(same, priorities.unsqueeze(1), 0.0).amax(2)
         highest = torch.maximum(self._highest, priorities.amax(1, keepdim=True))
         self._highest.copy_(_of_active(highest, self._highest, active))
         self._keep(places, priorities, self._weights(priorities), active)
 
     def _keep(self, places: Tensor, priorities: Tensor, weights: Tensor, active: Tensor | None) -> None:
-        """Priorities (M, K) at places (M, K), and the weights that they make, of active members (M,) or of all.
+        """Priorities (M, K) at places (M, K), equal at equal ones, and their weights, of active members (M,) or of all.
 
         Where nothing can be drawn the priority is -1 and the weight 0.
         """
@@ -171,8 +173,7 @@ class RankedMemory(PrioritizedMemory):
     def _keep(self, places: Tensor, priorities: Tensor, weights: Tensor, active: Tensor | None) -> None:
         super()._keep(places, priorities, weights, active)
         priorities = _of_active(priorities, self._by_place.gather(1, places), active)
-        self._by_place.scatter_(1, places, -1.0)
-        self._by_place.scatter_reduce_(1, places, priorities, "amax")
+        self._by_place[self._rows, places] = priorities
 
     def _weights(self, priorities: Tensor) -> Tensor:
         higher = self._ascending.shape[1] - torch.searchsorted(self._ascending, priorities.contiguous(), right=True)

@@ -27,10 +27,11 @@ class SumTree:
         self._width = max(math.isqrt(places), 1)
         blocks = math.ceil(places / self._width)
         self._weights = torch.zeros((members, blocks * self._width), dtype=torch.float64, device=device)
-        self._blocks = self._weights.view(members, blocks, self._width)
-        self._sums, self._least = torch.zeros((2, members, blocks), dtype=torch.float64, device=device).unbind()
+        # Tensors of their own, none a view of another: what is traced may not change one by two names.
+        self._sums = torch.zeros((members, blocks), dtype=torch.float64, device=device)
+        self._least = torch.zeros((members, blocks), dtype=torch.float64, device=device)
         self._places = places
-        self._first_blocks = torch.arange(members, device=device).unsqueeze(-1) * blocks
+        self._members = torch.arange(members, device=device).unsqueeze(-1)
 
     @property
     def weights(self) -> Tensor:
@@ -49,17 +50,18 @@ class SumTree:
 
     def sum_up(self) -> None:
         """Take all sums anew."""
-        self._sums.copy_(self._blocks.sum(-1))
-        self._least.copy_(_least(self._blocks).squeeze(-1))
+        blocks = self._weights.view(*self._sums.shape, self._width)
+        self._sums.copy_(blocks.sum(-1))
+        self._least.copy_(_least(blocks).squeeze(-1))
 
     def put(self, places: Tensor, weights: Tensor) -> None:
-        """Change the weights at places (M, K) int64 to (M, K); of several for one place the largest counts."""
-        self._weights.scatter_(1, places, 0.0)
-        self._weights.scatter_reduce_(1, places, weights, "amax")  # in any order the same
+        """Change the weights at places (M, K) int64 to (M, K), which are equal where places are."""
+        # Not scatter_: compiled, that copies all weights.
+        self._weights[self._members, places] = weights
         blocks = places // self._width
         rows = self._rows(blocks)
-        self._sums.scatter_(1, blocks, rows.sum(-1))
-        self._least.scatter_(1, blocks, _least(rows).squeeze(-1))
+        self._sums[self._members, blocks] = rows.sum(-1)
+        self._least[self._members, blocks] = _least(rows).squeeze(-1)
 
     def draw(self, uniforms: Tensor) -> Tensor:
         """Places (M, K) int64 by uniforms (M, K) in [0, 1): each with the probability of its share of the total.
@@ -74,7 +76,9 @@ class SumTree:
 
     def _rows(self, blocks: Tensor) -> Tensor:
         """The weights of blocks (M, K) -> (M, K, width)."""
-        rows = self._blocks.flatten(0, 1).index_select(0, (self._first_blocks + blocks).flatten())
+        rows = self._weights.view(-1, self._width).index_select(
+            0, (self._members * self._sums.shape[1] + blocks).flatten()
+        )
         return rows.view(*blocks.shape, self._width)
 
 

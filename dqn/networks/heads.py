@@ -7,6 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from dqn.networks.implicit import ImplicitQuantiles
+from dqn.networks.noisy import NoisyLinear
+
 # Fresh layers, hidden ones if the network has them, from its features to so many outputs; the last is linear.
 Stream = Callable[[int], list[nn.Module]]
 # From a stream, the number of actions A and the outputs K for each to layers that give (N, A), or (N, A, K).
@@ -22,14 +25,27 @@ def shared_bias(stream: Stream, num_actions: int, per_action: int) -> list[nn.Mo
     """One output layer whose bias all actions share (van Hasselt et al. 2016, arXiv 1509.06461, "tuned")."""
     *hidden, last = stream(num_actions * per_action)
     assert isinstance(last, nn.Linear)
-    without_bias = nn.Linear(last.in_features, last.out_features, bias=False)
-    return [*hidden, without_bias, *_split(num_actions, per_action), SharedBias(per_action)]
+    last.register_parameter("bias", None)
+    if isinstance(last, NoisyLinear):
+        last.register_parameter("bias_std", None)
+    return [*hidden, last, *_split(num_actions, per_action), SharedBias(per_action)]
 
 
 def dueling(stream: Stream, num_actions: int, per_action: int) -> list[nn.Module]:
     """Two streams, see `Dueling`."""
     advantage = [*stream(num_actions * per_action), *_split(num_actions, per_action)]
     return [Dueling(nn.Sequential(*stream(per_action)), nn.Sequential(*advantage))]
+
+
+def implicit_quantiles(head: Head, num_cosines: int, num_fractions: int) -> Head:
+    """A head with which another one sees features times embedded fractions, see `ImplicitQuantiles`."""
+
+    def implicit(stream: Stream, num_actions: int, per_action: int) -> list[nn.Module]:
+        layers = nn.Sequential(*head(stream, num_actions, 1))
+        first = next(layer for layer in layers.modules() if isinstance(layer, nn.Linear))
+        return [ImplicitQuantiles(first.in_features, num_cosines, num_fractions, layers)]
+
+    return implicit
 
 
 def _split(num_actions: int, per_action: int) -> list[nn.Module]:

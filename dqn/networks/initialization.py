@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from dqn.networks.noisy import NoisyLinear
+
 Initializer = Callable[[Tensor, torch.Generator], None]
 
 
@@ -49,9 +51,12 @@ def initialize(network: nn.Module, name: str, seed: int) -> None:
             continue
         if name == "torch":
             bound = layer.weight[0].numel() ** -0.5  # one output's weights: fan_in of them
-            for parameter in layer.parameters(recurse=False):
-                nn.init.uniform_(parameter, -bound, bound, generator=generator)
+            for parameter in (layer.weight, layer.bias):
+                if parameter is not None:
+                    nn.init.uniform_(parameter, -bound, bound, generator=generator)
         else:
             _WITH_ZERO_BIAS[name](layer.weight, generator)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+        if isinstance(layer, NoisyLinear):
+            layer.reset_std()

@@ -13,6 +13,8 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from dqn.compilation import is_tracing
+from dqn.networks.implicit import ImplicitQuantiles
+from dqn.networks.noisy import NoisyLinear
 
 _ELEMENTWISE = {F.relu, F.elu, F.silu, torch.tanh, torch.sigmoid}  # the activations of `dqn.networks.q_network`
 _NARROW = 16  # outputs of a layer; with more the products below are nearly as fast either way
@@ -31,6 +33,9 @@ class Population:
     (a grouped convolution is slower there); otherwise all at once by `torch.vmap`. While they are traced, one alone
     is a stack of one, whose layers work on columns.
 
+    Attributes:
+        noise_size: how many numbers of noise a member takes, 0 without noisy layers.
+
     Args:
         template: the single-member module; only its structure is used.
         parameters: (M, P); whatever changes it in place changes the members.
@@ -42,6 +47,12 @@ class Population:
         self._template = copy.deepcopy(template).to(parameters.device)
         self._parameters = parameters
         self._shapes = {name: parameter.shape for name, parameter in template.named_parameters()}
+        modules = dict(template.named_modules())
+        self._noise_sizes = {
+            f"{name}.noise": len(layer.noise) for name, layer in modules.items() if isinstance(layer, NoisyLinear)
+        }
+        self.noise_size = sum(self._noise_sizes.values())
+        self._fraction_names = [f"{n}.fractions" for n, one in modules.items() if isinstance(one, ImplicitQuantiles)]
         self._can_stack = not convolves or parameters.device.type != "cpu"
         self._one_by_one: list[nn.Module] = []
         self._stacked: dict[str, Tensor] = {}
@@ -53,14 +64,30 @@ class Population:
             self._stacked = self._views(parameters)
             self._leaves = [list(self._stacked.values())]
 
-    def __call__(self, observations: Tensor) -> Tensor:
-        """Observations (M, N, *observation), as the environment gives them -> Q-values (M, N, A)."""
+    def __call__(self, observations: Tensor, noise: Tensor | None = None, fractions: Tensor | None = None) -> Tensor:
+        """What the members say of each action.
+
+        Args:
+            observations: (M, N, *observation), as the environment gives them.
+            noise: for noisy layers, (M, `noise_size`); None for none.
+            fractions: at which quantiles are wanted of a network of implicit ones, (M, K) or (M, N, K); None for its
+                own.
+
+        Returns:
+            (M, N, A), or (M, N, A, K).
+        """
         if is_tracing():
-            return self.apply(self._parameters, observations)
+            return self.apply(self._parameters, observations, noise, fractions)
+        inputs = self._inputs(noise, fractions)
         if self._one_by_one:
-            q = [network(member) for network, member in zip(self._one_by_one, observations, strict=True)]
+            q = [
+                functional_call(network, {name: tensor[m] for name, tensor in inputs.items()}, (observations[m],))
+                if inputs
+                else network(observations[m])
+                for m, network in enumerate(self._one_by_one)
+            ]
             return q[0].unsqueeze(0) if len(q) == 1 else torch.stack(q)
-        return torch.vmap(self._apply)(self._stacked, observations)
+        return torch.vmap(self._apply)({**self._stacked, **inputs}, observations)
 
     def gradients(self, losses: Tensor) -> Tensor:
         """Each member's own gradient of its loss: losses (M,) -> (M, P).
@@ -74,17 +101,34 @@ class Population:
             return torch.stack([torch.cat([g.flatten() for g in member]) for member in per_group])
         return torch.cat([g.flatten(1) for g in per_group[0]], dim=1)
 
-    def apply(self, parameters: Tensor, observations: Tensor) -> Tensor:
+    def apply(
+        self,
+        parameters: Tensor,
+        observations: Tensor,
+        noise: Tensor | None = None,
+        fractions: Tensor | None = None,
+    ) -> Tensor:
         """The same as a function of the parameters (M, P) too: slower, but `torch.func.grad` can take it."""
         pieces = torch.split(parameters, [shape.numel() for shape in self._shapes.values()], dim=1)
         stacked = {
             name: piece.view(-1, *shape) for (name, shape), piece in zip(self._shapes.items(), pieces, strict=True)
         }
+        stacked |= self._inputs(noise, fractions)
         with _Columns():
             if not self._can_stack:
                 members = [{name: tensor[m] for name, tensor in stacked.items()} for m in range(len(parameters))]
                 return torch.stack([self._apply(p, o) for p, o in zip(members, observations, strict=True)])
             return torch.vmap(self._apply)(stacked, observations)
+
+    def _inputs(self, noise: Tensor | None, fractions: Tensor | None) -> dict[str, Tensor]:
+        """What the network takes beside observations and parameters, by name, (M, ...) each."""
+        inputs: dict[str, Tensor] = {}
+        if noise is not None:
+            pieces = torch.split(noise, list(self._noise_sizes.values()), dim=1)
+            inputs |= dict(zip(self._noise_sizes, pieces, strict=True))
+        if fractions is not None:
+            inputs |= dict.fromkeys(self._fraction_names, fractions)
+        return inputs
 
     def _apply(self, parameters: dict[str, Tensor], observations: Tensor) -> Tensor:
         q: Tensor = functional_call(self._template, parameters, (observations,))
@@ -163,11 +207,24 @@ class _Product(torch.autograd.Function):
 def member_network(template: nn.Module, parameters: Tensor, readout: nn.Module | None = None) -> nn.Module:
     """A single network of its own, on the CPU, with the parameters (P,) of one member.
 
-    What makes Q-values of its outputs, if it is not the outputs that are, becomes its last layer.
+    What makes Q-values of its outputs, if it is not the outputs that are, becomes its last layer. It has no noise, and
+    implicit quantiles are taken at the network's own fractions.
     """
     network = copy.deepcopy(template).cpu()
     torch.nn.utils.vector_to_parameters(parameters.detach().cpu().clone(), network.parameters())
+    _settle(network)
     if readout is not None and not isinstance(readout, nn.Identity):
         assert isinstance(network, nn.Sequential)
         network = nn.Sequential(*network, copy.deepcopy(readout).cpu())
     return network.eval()
+
+
+def _settle(network: nn.Module) -> None:
+    """Replace, in place, what depends on more than the observations."""
+    for name, layer in list(network.named_children()):
+        if isinstance(layer, NoisyLinear):
+            setattr(network, name, layer.mean())
+            continue
+        _settle(layer)
+        if isinstance(layer, ImplicitQuantiles):
+            setattr(network, name, layer.settled())

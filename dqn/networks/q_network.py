@@ -11,6 +11,7 @@ from torch import nn
 from dqn.envs.base import EnvironmentSpec
 from dqn.networks.heads import Head, linear
 from dqn.networks.inputs import OneHot, ScaleImage, ToFloat
+from dqn.networks.noisy import NoisyLinear
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -29,29 +30,38 @@ def input_layer(spec: EnvironmentSpec) -> nn.Module:
 
 
 def mlp(
-    spec: EnvironmentSpec, hidden_sizes: Sequence[int], activation: str, head: Head = linear, per_action: int = 1
+    spec: EnvironmentSpec,
+    hidden_sizes: Sequence[int],
+    activation: str,
+    head: Head = linear,
+    per_action: int = 1,
+    noise_std: float | None = None,
 ) -> nn.Sequential:
     """A multi-layer perceptron; observations are flattened, discrete ones arrive one-hot.
 
-    The last hidden layer belongs to the head, which may have several of it.
+    The last hidden layer belongs to the head, which may have several of it, with noise if wanted.
     """
     width = spec.num_states or math.prod(spec.observation_shape)
     layers: list[nn.Module] = [input_layer(spec), nn.Flatten()]
     for size in hidden_sizes[:-1]:
         layers += [nn.Linear(width, size), ACTIVATIONS[activation]()]
         width = size
-    stream = partial(_stream, width, hidden_sizes[-1:], ACTIVATIONS[activation])
+    stream = partial(_stream, width, hidden_sizes[-1:], ACTIVATIONS[activation], noise_std)
     return nn.Sequential(*layers, *head(stream, spec.num_actions, per_action))
 
 
-def nips_cnn(spec: EnvironmentSpec, head: Head = linear, per_action: int = 1) -> nn.Sequential:
+def nips_cnn(
+    spec: EnvironmentSpec, head: Head = linear, per_action: int = 1, noise_std: float | None = None
+) -> nn.Sequential:
     """The network of DQN 2013 (arXiv 1312.5602, section 4.1)."""
-    return _cnn(spec, [(16, 8, 4), (32, 4, 2)], 256, head, per_action)
+    return _cnn(spec, [(16, 8, 4), (32, 4, 2)], 256, head, per_action, noise_std)
 
 
-def nature_cnn(spec: EnvironmentSpec, head: Head = linear, per_action: int = 1) -> nn.Sequential:
+def nature_cnn(
+    spec: EnvironmentSpec, head: Head = linear, per_action: int = 1, noise_std: float | None = None
+) -> nn.Sequential:
     """The network of DQN 2015 (Nature 518, Methods, "Model architecture"); no padding."""
-    return _cnn(spec, [(32, 8, 4), (64, 4, 2), (64, 3, 1)], 512, head, per_action)
+    return _cnn(spec, [(32, 8, 4), (64, 4, 2), (64, 3, 1)], 512, head, per_action, noise_std)
 
 
 def tabular(spec: EnvironmentSpec, per_action: int = 1) -> nn.Sequential:
@@ -70,14 +80,19 @@ def tabular(spec: EnvironmentSpec, per_action: int = 1) -> nn.Sequential:
 
 
 def _stream(
-    width: int, hidden_sizes: Sequence[int], activation: Callable[[], nn.Module], outputs: int
+    width: int,
+    hidden_sizes: Sequence[int],
+    activation: Callable[[], nn.Module],
+    noise_std: float | None,
+    outputs: int,
 ) -> list[nn.Module]:
     """See `dqn.networks.heads.Stream`."""
+    layer = nn.Linear if noise_std is None else partial(NoisyLinear, std=noise_std)
     layers: list[nn.Module] = []
     for size in hidden_sizes:
-        layers += [nn.Linear(width, size), activation()]
+        layers += [layer(width, size), activation()]
         width = size
-    return [*layers, nn.Linear(width, outputs)]
+    return [*layers, layer(width, outputs)]
 
 
 def _cnn(
@@ -86,6 +101,7 @@ def _cnn(
     hidden_size: int,
     head: Head,
     per_action: int,
+    noise_std: float | None,
 ) -> nn.Sequential:
     """Convolutions given as (channels, kernel, stride), each with a ReLU, then one hidden layer.
 
@@ -102,5 +118,5 @@ def _cnn(
         height, width = (height - kernel) // stride + 1, (width - kernel) // stride + 1
         if height < 1 or width < 1:
             raise ValueError(f"needs larger images than {spec.observation_shape}")
-    stream = partial(_stream, channels * height * width, [hidden_size], nn.ReLU)
+    stream = partial(_stream, channels * height * width, [hidden_size], nn.ReLU, noise_std)
     return nn.Sequential(*layers, nn.Flatten(), *head(stream, spec.num_actions, per_action))

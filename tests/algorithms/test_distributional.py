@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
 from torch import Tensor
 
-from dqn.algorithms.base import Algorithm
+from dqn.algorithms.base import Algorithm, OutputFunction
 from dqn.algorithms.c51 import C51, project
 from dqn.algorithms.losses import Huber
 from dqn.algorithms.qr_dqn import QRDQN
@@ -21,6 +19,7 @@ Array = npt.NDArray[np.float64]
 M, B, D, A, K = 2, 6, 3, 4, 5
 ATOMS = [-2.0, -1.0, 0.0, 1.0, 2.0]
 THRESHOLDS = [1.0, 0.3]
+NO_DRAWS = torch.zeros(M, B, 0)
 
 
 class Problem:
@@ -58,8 +57,8 @@ class Problem:
         ]
 
 
-def outputs_of(weights: Tensor) -> Callable[[Tensor], Tensor]:
-    return lambda observations: torch.einsum("mbd,makd->mbak", observations, weights)
+def outputs_of(weights: Tensor) -> OutputFunction:
+    return lambda observations, fractions=None: torch.einsum("mbd,makd->mbak", observations, weights)
 
 
 def softmax(x: Array) -> Array:
@@ -129,7 +128,7 @@ def algorithm(kind: str, double: bool) -> Algorithm:
 def test_losses_and_gradients(kind: str, double: bool) -> None:
     problem = Problem()
     online, target = problem.online.clone().requires_grad_(), problem.target.clone().requires_grad_()
-    losses = algorithm(kind, double)(outputs_of(online), outputs_of(target), problem.batch)
+    losses = algorithm(kind, double)(outputs_of(online), outputs_of(target), problem.batch, NO_DRAWS)
     losses.loss.sum().backward()
     targets = naive_targets(problem, kind, double)
     weights = problem.online.double().numpy()

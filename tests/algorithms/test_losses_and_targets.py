@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dqn.algorithms.base import Losses
+from dqn.algorithms.base import Losses, OutputFunction
 from dqn.algorithms.dqn import DQN
 from dqn.algorithms.losses import Huber, SquaredError, TDLoss
 from dqn.memory.batch import Batch
@@ -72,14 +72,14 @@ class Problem:
         """The losses, and the gradients of the sum of their means for the online and target weights."""
         online = self.online.clone().requires_grad_()
         target = online if shared else self.target.clone().requires_grad_()
-        losses = algorithm(q_function(online), q_function(target), self.batch)
+        losses = algorithm(q_function(online), q_function(target), self.batch, torch.zeros(M, B, 0))
         losses.loss.mean(1).sum().backward()
         assert online.grad is not None
         return losses, online.grad, target.grad
 
 
-def q_function(weights: Tensor) -> Callable[[Tensor], Tensor]:
-    return lambda observations: torch.einsum("mbd,mad->mba", observations, weights)
+def q_function(weights: Tensor) -> OutputFunction:
+    return lambda observations, fractions=None: torch.einsum("mbd,mad->mba", observations, weights)
 
 
 def naive_targets(problem: Problem, online: Array, target: Array, double: bool) -> Array:
@@ -178,6 +178,9 @@ def test_half_precision_values_become_targets_and_losses_in_single() -> None:
     problem = Problem()
     online, target = q_function(problem.online), q_function(problem.target)
     losses = DQN(False, nn.Identity(), td_loss(huber=True))(
-        lambda obs: online(obs).bfloat16(), lambda obs: target(obs).bfloat16(), problem.batch
+        lambda obs, fractions=None: online(obs).bfloat16(),
+        lambda obs, fractions=None: target(obs).bfloat16(),
+        problem.batch,
+        torch.zeros(M, B, 0),
     )
     assert {tensor.dtype for tensor in losses} == {torch.float32}

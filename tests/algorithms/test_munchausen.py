@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
 from torch import Tensor, nn
 
+from dqn.algorithms.base import OutputFunction
 from dqn.algorithms.losses import SquaredError
-from dqn.algorithms.munchausen_dqn import MunchausenDQN
+from dqn.algorithms.munchausen_dqn import Munchausen, MunchausenDQN
 from dqn.memory.batch import Batch
 
 Array = npt.NDArray[np.float64]
@@ -23,8 +22,8 @@ def normal(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
-def q_function(weights: Tensor) -> Callable[[Tensor], Tensor]:
-    return lambda observations: torch.einsum("mbd,mad->mba", observations, weights)
+def q_function(weights: Tensor) -> OutputFunction:
+    return lambda observations, fractions=None: torch.einsum("mbd,mad->mba", observations, weights)
 
 
 def log_softmax(x: Array) -> Array:
@@ -50,11 +49,9 @@ def test_losses_and_gradients() -> None:
         False,
         nn.Identity(),
         SquaredError(torch.tensor([0.5, 0.5])),
-        torch.tensor(ALPHAS),
-        torch.tensor(TEMPERATURES),
-        torch.tensor(LEAST),
+        Munchausen(torch.tensor(ALPHAS), torch.tensor(TEMPERATURES), torch.tensor(LEAST)),
     )
-    losses = algorithm(q_function(online), q_function(target), batch)
+    losses = algorithm(q_function(online), q_function(target), batch, torch.zeros(M, B, 0))
     losses.loss.sum().backward()
     assert target.grad is None
     gradient, clipped = np.zeros((M, A, D)), 0
@@ -79,10 +76,9 @@ def test_losses_and_gradients() -> None:
 def test_a_policy_that_is_all_but_certain_gives_no_infinities() -> None:
     """At a small temperature, far apart Q-values: the paper's numerically stable form."""
     weights = torch.tensor([[[1e4], [0.0]]])
-    algorithm = MunchausenDQN(
-        False, nn.Identity(), SquaredError(torch.ones(1)), torch.ones(1), torch.full((1,), 1e-3), -torch.ones(1)
-    )
+    munchausen = Munchausen(torch.ones(1), torch.full((1,), 1e-3), -torch.ones(1))
+    algorithm = MunchausenDQN(False, nn.Identity(), SquaredError(torch.ones(1)), munchausen)
     ones = torch.ones(1, 2, 1)
     batch = Batch(ones, torch.tensor([[0, 1]]), torch.zeros(1, 2), torch.full((1, 2), 0.5), ones)
-    losses = algorithm(q_function(weights), q_function(weights), batch)
+    losses = algorithm(q_function(weights), q_function(weights), batch, torch.zeros(1, 2, 0))
     torch.testing.assert_close(losses.td_error, torch.tensor([[0.5e4 - 1e4, 0.5e4 - 1.0]]))

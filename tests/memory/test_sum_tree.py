@@ -18,11 +18,10 @@ def test_it_draws_as_a_naive_one_whatever_was_done_to_it(places: int) -> None:
     tree, weights = SumTree(members, places, CPU), np.zeros((members, places))
     for _ in range(50):
         count = int(rng.integers(1, 9))
-        where, new = rng.integers(0, places, (members, count)), rng.integers(0, 5, (members, count)).astype(float)
+        where = rng.integers(0, places, (members, count))
+        new = np.take_along_axis(rng.integers(0, 5, (members, places)).astype(float), where, 1)  # equal at equal places
         tree.put(torch.from_numpy(where), torch.from_numpy(new))
-        for m in range(members):
-            for place in set(where[m].tolist()):
-                weights[m, place] = new[m][where[m] == place].max()
+        np.put_along_axis(weights, where, new, 1)
         assert np.array_equal(tree.weights.numpy(), weights)
         assert np.array_equal(tree.total.numpy(), weights.sum(1, keepdims=True))
         above = [row[row > 0] for row in weights]
@@ -54,7 +53,7 @@ def test_sums_do_not_depend_on_what_was_there_before() -> None:
     rng = np.random.default_rng(0)
     tree, fresh = SumTree(1, 300, CPU), SumTree(1, 300, CPU)
     for _ in range(500):
-        tree.put(torch.from_numpy(rng.integers(0, 300, (1, 4))), torch.from_numpy(rng.random((1, 4)) * 1e6))
+        tree.put(torch.from_numpy(rng.permutation(300)[None, :4].copy()), torch.from_numpy(rng.random((1, 4)) * 1e6))
     fresh.weights.copy_(tree.weights)
     fresh.sum_up()
     uniforms = torch.from_numpy(rng.random((1, 1000)))
