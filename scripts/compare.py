@@ -1,4 +1,4 @@
-"""Compare runs: the settings that differ, final scores, a picture of the returns.
+"""Compare runs: the settings that differ, final scores (beside published ones, where known), a picture of the returns.
 
   python scripts/compare.py runs="[runs/cartpole/*, runs/cartpole_blog/*]"
 

@@ -13,7 +13,7 @@ from dqn.errors import UserError
 from dqn.report.plots import Metric, draw, make_panels
 from dqn.report.runs import find_runs
 from dqn.report.settings import Settings, all_keys, differing_keys, flatten, group_runs
-from dqn.report.terminal import scores_table, settings_tables, status_notes
+from dqn.report.terminal import published_section, scores_table, settings_tables, status_notes
 from dqn.terminal import make_console
 
 
@@ -75,6 +75,8 @@ def _compare_runs(options: CompareOptions, console: Console) -> None:
     console.print(scores_table(groups))
     for note in status_notes(groups):
         console.print(note, style="yellow", highlight=False, markup=False)
+    for part in published_section(groups):
+        console.print(part)
     if not panels:
         console.print("No returns have been recorded yet: there is no picture to draw.")
         return

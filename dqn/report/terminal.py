@@ -9,9 +9,13 @@ from typing import Any
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
+from rich.console import RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from dqn.report.protocol import differences, protocol_of, scored_runs
+from dqn.report.published import BASELINES, Score, Source, published
 from dqn.report.runs import Run
 from dqn.report.settings import Group, Settings, all_keys, differing_keys
 from dqn.report.statistics import interquartile_mean, mean_interval
@@ -69,6 +73,33 @@ def status_notes(groups: Sequence[Group]) -> Iterator[str]:
                 what = f"{run.status}{f' ({reason})' if reason else ''}, {run.steps:,} steps so far"
                 scored = "" if run.final_evaluation else "; no final evaluation"
                 yield f"{group.label}, seed {run.seed}: {what}{scored}"
+
+
+def published_section(groups: Sequence[Group]) -> Iterator[RenderableType]:
+    """What papers and repositories report of the same preset and game, beside ours; nothing where nothing is known."""
+    found = [(group, list(published(group.settings.get("name"), group.settings.get("env.game")))) for group in groups]
+    found = [(group, reports) for group, reports in found if reports and group.settings.get("env.kind") == "atari"]
+    if not found:
+        return
+    table = Table(box=SIMPLE_HEAD, title="Published scores, below ours", **_LAYOUT)
+    table.add_column("", overflow="fold")
+    for heading in ("seeds", "mean", "95 % interval", "human %"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for group, reports in found:
+        game = str(group.settings["env.game"])
+        for of_training, of_kind in groupby(reports, lambda report: report[0].protocol.is_of_training):
+            label = f"{group.label}, training" if of_training else group.label
+            table.add_row(Text(label), *_our_cells(group, of_training, game))
+            for source, score in of_kind:
+                table.add_row(Text(f"  {source.title}"), *_their_cells(source, score, game))
+        table.add_section()
+    yield table
+    for group, reports in found:
+        for source, score in reports:
+            yield from _protocol_notes(group, source, score)
+    for game in dict.fromkeys(str(group.settings["env.game"]) for group, _ in found):
+        baseline = BASELINES[game]
+        yield Text(f"human %: in {game}, 0 is {baseline.random} (random play), 100 is {baseline.human}.", style="dim")
 
 
 def sweep_counts(jobs: Sequence[Job], num_settings: int) -> str:
@@ -196,16 +227,54 @@ def _score_cells(group: Group) -> list[str]:
     if not scored:
         return [seeds, *[_ABSENT] * 6]
     scores = np.array([final["mean_return"] for _, final in scored], dtype=np.float64)
-    lower, upper = map(float, mean_interval(scores))
     return [
         seeds,
         _number(float(scores.mean())),
-        f"{_number(lower)} to {_number(upper)}" if len(scores) > 1 else _ABSENT,
+        _interval(scores.tolist()),
         _number(interquartile_mean(scores)),
         _range([run.steps for run, _ in scored], _short),
         _range([run.summary["seconds"] for run, _ in scored if run.summary], lambda seconds: f"{seconds:,.0f}"),
         ", ".join(sorted({str(final.get("network")) for _, final in scored})),
     ]
+
+
+def _our_cells(group: Group, of_training: bool, game: str) -> list[str]:
+    scores = [score for _, score in scored_runs(group, of_training)]
+    seeds = str(len(scores)) if len(scores) == len(group.runs) else f"{len(scores)} of {len(group.runs)}"
+    if not scores:
+        return [seeds, *[_ABSENT] * 3]
+    mean = float(np.mean(scores))
+    return [seeds, _number(mean), _interval(scores), _human_percent(mean, game)]
+
+
+def _their_cells(source: Source, score: Score, game: str) -> list[str]:
+    spread = _ABSENT if score.spread is None else f"± {_number(score.spread)}"
+    runs = _ABSENT if source.runs is None else str(source.runs)
+    return [runs, _number(score.mean), spread, _human_percent(score.mean, game)]
+
+
+def _human_percent(score: float, game: str) -> str:
+    return f"{100 * BASELINES[game].normalise(score):.0f}"
+
+
+def _protocol_notes(group: Group, source: Source, score: Score) -> Iterator[RenderableType]:
+    """Where a published score stands, and how it was measured otherwise than ours."""
+    protocol = source.protocol
+    spread = f"; ± is over {source.spread_over}" if score.spread is not None else ""
+    yield Text(f"{group.label}, {source.title}: {source.citation} (read {source.read}){spread}.")
+    theirs, ours = differences(protocol, protocol_of(group, protocol.is_of_training))
+    if theirs:
+        yield Padding(Text(f"theirs: {', '.join(theirs)}; ours: {', '.join(ours)}"), (0, 0, 0, 2), expand=False)
+    if protocol.unknown:
+        yield Padding(
+            Text(f"not known of theirs: {', '.join(protocol.unknown)}", style="dim"), (0, 0, 0, 2), expand=False
+        )
+
+
+def _interval(scores: Sequence[float]) -> str:
+    """The 95 % interval of the mean over seeds; a dash for one seed."""
+    lower, upper = map(float, mean_interval(scores))
+    return f"{_number(lower)} to {_number(upper)}" if len(scores) > 1 else _ABSENT
 
 
 def _range(numbers: Sequence[float], write: Callable[[float], str]) -> str:
