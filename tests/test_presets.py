@@ -1,0 +1,376 @@
+"""Presets of papers and of other projects say what these say.
+
+The tables are written by hand from the sources that the presets name, in the sources' units: emulator frames where they
+count these, agent steps else. Nothing in them is read from conf/.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from dqn.config import Config, UniformMemoryConfig
+from dqn.experiment import build_trainer, make_traits
+
+STEP = 1
+FRAME = 1 / 4  # of an agent step, at an action repeat of 4
+MEAN = 1 / 32  # what a sum over a batch of 32 is to be multiplied with
+
+TD, DOUBLE = {"kind": "dqn", "double": False}, {"kind": "dqn", "double": True}
+C51 = {"kind": "c51", "double": False, "num_atoms": 51, "min_value": -10, "max_value": 10}
+QR_DQN = {"kind": "qr_dqn", "double": False, "num_quantiles": 200, "threshold": 1}
+MUNCHAUSEN = {"kind": "munchausen_dqn", "alpha": 0.9, "temperature": 0.03, "min_log_policy": -1}
+
+HUBER, SQUARED, HALF_SQUARED = ("huber", 1), ("mse", 1), ("mse", 0.5)
+UNIFORM = {"kind": "uniform"}
+PROPORTIONAL = {"kind": "prioritized", "priority_exponent": 0.6, "uniform_share": 0, "normalization": "batch"}
+RANKS = {**PROPORTIONAL, "kind": "ranked", "priority_exponent": 0.7}
+
+# Nature's minimum of the squared gradient is that of a sum over the batch; in the square, a mean counts twice.
+DEEPMIND = {"kind": "rmsprop_centered", "decay": 0.95, "epsilon_in_root": 0.01 * MEAN**2}
+DEEPMIND_QUARTER = {**DEEPMIND, "epsilon_in_root": 0.01 * MEAN**2 / 4**2}  # learning rate / 4, the same largest step
+TENSORFLOW = {"kind": "rmsprop_centered", "decay": 0.95, "epsilon_in_root": 1e-5}
+
+
+def adam(epsilon: float) -> dict[str, Any]:
+    return {"kind": "adam", "beta1": 0.9, "beta2": 0.999, "epsilon": epsilon}
+
+
+# Exploration: what epsilon (or the temperature) is at some points of training.
+FROM_1_TO_TENTH = [(0, 1), (200e3 * FRAME, 1), (2.2e6 * FRAME, 0.55), (4.2e6 * FRAME, 0.1), (200e6 * FRAME, 0.1)]
+FROM_1_TO_HUNDREDTH = [(0, 1), (200e3 * FRAME, 1), (2.2e6 * FRAME, 0.505), (4.2e6 * FRAME, 0.01), (200e6 * FRAME, 0.01)]
+DOPAMINE = [(0, 1), (20e3 * STEP, 1), (145e3 * STEP, 0.505), (270e3 * STEP, 0.01), (50e6 * STEP, 0.01)]
+
+# fmt: off
+PAPERS = {
+    "preset":            ["dqn_nips2013", "dqn_nature2015", "double_dqn", "double_dqn_tuned", "dueling"],
+    "network":           ["nips_cnn", "nature_cnn", "nature_cnn", "nature_cnn", "nature_cnn"],
+    "head":              ["linear", "linear", "linear", "shared_bias", "dueling"],
+    "initialization":    ["torch", "torch", "torch", "torch", "torch"],
+    "algorithm":         [TD, TD, DOUBLE, DOUBLE, DOUBLE],
+    "loss":              [HALF_SQUARED, HUBER, HUBER, HUBER, HUBER],
+    "discount":          [0.99, 0.99, 0.99, 0.99, 0.99],
+    "learning rate":     [2.5e-4, 2.5e-4, 2.5e-4, 2.5e-4, 6.25e-5],
+    "optimizer":         [DEEPMIND, DEEPMIND, DEEPMIND, DEEPMIND, DEEPMIND],
+    "gradient norm":     [None, None, None, None, 10],
+    "batch":             [32, 32, 32, 32, 32],
+    "update every":      [1 * STEP, 4 * STEP, 4 * STEP, 4 * STEP, 4 * STEP],
+    "updates at once":   [1, 1, 1, 1, 1],
+    "memory":            [1e6, 1e6, 1e6, 1e6, 1e6],
+    "warm-up":           [200e3 * FRAME, 200e3 * FRAME, 200e3 * FRAME, 200e3 * FRAME, 200e3 * FRAME],
+    "priorities":        [UNIFORM, UNIFORM, UNIFORM, UNIFORM, UNIFORM],
+    "importance":        [None, None, None, None, None],
+    "n-step":            [1, 1, 1, 1, 1],
+    "target":            [None, 40e3 * FRAME, 40e3 * FRAME, 120e3 * FRAME, 40e3 * FRAME],
+    "exploration":       [
+        [(0, 1), (0.5e6 * STEP, 0.55), (1e6 * STEP, 0.1), (10e6 * STEP, 0.1)],
+        FROM_1_TO_TENTH, FROM_1_TO_TENTH, FROM_1_TO_HUNDREDTH, FROM_1_TO_HUNDREDTH,
+    ],
+    "evaluation epsilon": [0.05, 0.05, 0.05, 0.01, 0.001],
+    "length":            [10e6 * STEP, 200e6 * FRAME, 200e6 * FRAME, 200e6 * FRAME, 200e6 * FRAME],
+    "evaluation every":  [1e6 * FRAME, 1e6 * FRAME, 1e6 * FRAME, 1e6 * FRAME, 1e6 * FRAME],
+    "final episodes":    [30, 30, 30, 30, 30],
+    "exports":           ["best", "best", "best", "best", "best"],
+    "cap is terminal":   [False, False, False, False, False],
+    "action repeat":     [4, 4, 4, 4, 4],
+    "sticky actions":    [0, 0, 0, 0, 0],
+    "no-ops at most":    [0, 30, 30, 30, 30],
+    "FIRE":              [False, False, False, False, False],
+    "life is an episode": [False, True, True, True, True],
+    "rewards clipped":   [True, True, True, True, True],
+    "frame":             [(84, 84), (84, 84), (84, 84), (84, 84), (84, 84)],
+    "stack":             [4, 4, 4, 4, 4],
+    "frames pooled":     [False, True, True, True, True],
+    "cap in frames":     [108_000, 108_000, 108_000, 108_000, 108_000],
+    "evaluation's cap":  [108_000, 18_000, 18_000, 108_000, 108_000],
+}
+DESCENDANTS = {
+    "preset":            ["prioritized", "prioritized_ranked", "c51", "qr_dqn", "munchausen_dqn"],
+    "network":           ["nature_cnn", "nature_cnn", "nature_cnn", "nature_cnn", "nature_cnn"],
+    "head":              ["shared_bias", "shared_bias", "linear", "linear", "linear"],
+    "initialization":    ["torch", "torch", "torch", "torch", "xavier_uniform"],
+    "algorithm":         [DOUBLE, DOUBLE, C51, QR_DQN, MUNCHAUSEN],
+    "loss":              [HUBER, HUBER, None, None, HUBER],
+    "discount":          [0.99, 0.99, 0.99, 0.99, 0.99],
+    "learning rate":     [2.5e-4 / 4, 2.5e-4 / 4, 2.5e-4, 5e-5, 5e-5],
+    "optimizer":         [DEEPMIND_QUARTER, DEEPMIND_QUARTER, adam(0.01 / 32), adam(0.01 / 32), adam(3.125e-4)],
+    "gradient norm":     [None, None, None, None, None],
+    "batch":             [32, 32, 32, 32, 32],
+    "update every":      [16 * FRAME, 16 * FRAME, 16 * FRAME, 16 * FRAME, 4 * STEP],
+    "updates at once":   [1, 1, 1, 1, 1],
+    "memory":            [1e6, 1e6, 1e6, 1e6, 1e6],
+    "warm-up":           [200e3 * FRAME, 200e3 * FRAME, 200e3 * FRAME, 200e3 * FRAME, 20e3 * STEP],
+    "priorities":        [PROPORTIONAL, RANKS, UNIFORM, UNIFORM, UNIFORM],
+    "importance":        [
+        [(0, 0.4), (100e6 * FRAME, 0.7), (200e6 * FRAME, 1)], [(0, 0.5), (100e6 * FRAME, 0.75), (200e6 * FRAME, 1)],
+        None, None, None,
+    ],
+    "n-step":            [1, 1, 1, 1, 1],
+    "target":            [120e3 * FRAME, 120e3 * FRAME, 40e3 * FRAME, 40e3 * FRAME, 8e3 * STEP],
+    "exploration":       [FROM_1_TO_HUNDREDTH, FROM_1_TO_HUNDREDTH, FROM_1_TO_HUNDREDTH, FROM_1_TO_HUNDREDTH, DOPAMINE],
+    "evaluation epsilon": [0.01, 0.01, 0.001, 0.001, 0.001],
+    "length":            [200e6 * FRAME, 200e6 * FRAME, 200e6 * FRAME, 200e6 * FRAME, 50e6 * STEP],
+    "evaluation every":  [1e6 * FRAME, 1e6 * FRAME, 1e6 * FRAME, 1e6 * FRAME, 250e3 * STEP],
+    "final episodes":    [30, 30, 30, 30, 32],
+    "exports":           ["best", "best", "best", "best", "best"],
+    "cap is terminal":   [False, False, False, False, True],
+    "action repeat":     [4, 4, 4, 4, 4],
+    "sticky actions":    [0, 0, 0, 0, 0.25],
+    "no-ops at most":    [30, 30, 30, 30, 0],
+    "FIRE":              [False, False, False, False, False],
+    "life is an episode": [True, True, True, True, False],
+    "rewards clipped":   [True, True, True, True, True],
+    "frame":             [(84, 84), (84, 84), (84, 84), (84, 84), (84, 84)],
+    "stack":             [4, 4, 4, 4, 4],
+    "frames pooled":     [True, True, True, True, True],
+    "cap in frames":     [108_000, 108_000, 108_000, 108_000, 27e3 / FRAME],
+    "evaluation's cap":  [108_000, 108_000, 108_000, 108_000, 27e3 / FRAME],
+}
+PROJECTS = {
+    "preset":            ["dopamine_dqn", "dopamine_dqn_adam", "cleanrl_dqn", "sb3_zoo_dqn", "keras_rl_dqn"],
+    "network":           ["nature_cnn", "nature_cnn", "nature_cnn", "nature_cnn", "nature_cnn"],
+    "head":              ["linear", "linear", "linear", "linear", "linear"],
+    "initialization":    ["xavier_uniform", "xavier_uniform", "torch", "torch", "xavier_uniform"],
+    "algorithm":         [TD, TD, TD, TD, DOUBLE],
+    "loss":              [HUBER, SQUARED, SQUARED, HUBER, HUBER],
+    "discount":          [0.99, 0.99, 0.99, 0.99, 0.99],
+    "learning rate":     [2.5e-4, 6.25e-5, 1e-4, 1e-4, 2.5e-4],
+    "optimizer":         [TENSORFLOW, adam(1.5e-4), adam(1e-8), adam(1e-8), adam(1e-7)],
+    "gradient norm":     [None, None, None, 10, None],
+    "batch":             [32, 32, 32, 32, 32],
+    "update every":      [4 * STEP, 4 * STEP, 4 * STEP, 4 * STEP, 4 * STEP],
+    "updates at once":   [1, 1, 1, 1, 1],
+    "memory":            [1e6, 1e6, 1e6, 100e3, 1e6],
+    "warm-up":           [20e3 * STEP, 20e3 * STEP, 80e3 * STEP, 100e3 * STEP, 50e3 * STEP],
+    "priorities":        [UNIFORM, UNIFORM, UNIFORM, UNIFORM, UNIFORM],
+    "importance":        [None, None, None, None, None],
+    "n-step":            [1, 1, 1, 1, 1],
+    "target":            [8e3 * STEP, 8e3 * STEP, 1e3 * STEP, 1e3 * STEP, 10e3 * STEP],
+    "exploration":       [
+        DOPAMINE,
+        DOPAMINE,
+        [(0, 1), (0.5e6 * STEP, 0.505), (1e6 * STEP, 0.01), (10e6 * STEP, 0.01)],
+        [(0, 1), (99_999 * STEP, 1), (100e3 * STEP, 0.901), (0.5e6 * STEP, 0.505), (1e6 * STEP, 0.01)],
+        [(0, 1), (0.5e6 * STEP, 0.55), (1e6 * STEP, 0.1), (1.75e6 * STEP, 0.1)],
+    ],
+    "evaluation epsilon": [0.001, 0.001, 0.01, 0.01, 0.05],
+    "length":            [50e6 * STEP, 50e6 * STEP, 10e6 * STEP, 10e6 * STEP, 1.75e6 * STEP],
+    "evaluation every":  [250e3 * STEP, None, None, None, None],
+    "final episodes":    [32, 32, 10, 55, 10],
+    "exports":           ["best", "last", "last", "last", "last"],
+    "cap is terminal":   [True, False, False, False, True],
+    "action repeat":     [4, 4, 4, 4, 4],
+    "sticky actions":    [0.25, 0.25, 0, 0, 0],
+    "no-ops at most":    [0, 0, 30, 30, 0],
+    "FIRE":              [False, False, True, True, False],
+    "life is an episode": [False, False, True, True, False],
+    "rewards clipped":   [True, True, True, True, True],
+    "frame":             [(84, 84), (84, 84), (84, 84), (84, 84), (84, 84)],
+    "stack":             [4, 4, 4, 4, 4],
+    "frames pooled":     [True, True, True, True, False],
+    "cap in frames":     [27e3 / FRAME, 27e3 / FRAME, 108_000, 108_000, 108_000],
+    "evaluation's cap":  [27e3 / FRAME, 27e3 / FRAME, 108_000, 108_000, 108_000],
+}
+CARTPOLE = {
+    "preset":            ["cartpole_cleanrl", "cartpole_sb3_zoo", "cartpole_keras_rl", "cartpole_dopamine"],
+    "network":           [[120, 84], [256, 256], [16, 16, 16], [512, 512]],
+    "activation":        ["relu", "relu", "relu", "relu"],
+    "head":              ["linear", "linear", "linear", "linear"],
+    "initialization":    ["torch", "torch", "xavier_uniform", "xavier_uniform"],
+    "algorithm":         [TD, TD, DOUBLE, TD],
+    "loss":              [SQUARED, HUBER, HALF_SQUARED, SQUARED],
+    "discount":          [0.99, 0.99, 0.99, 0.99],
+    "learning rate":     [2.5e-4, 2.3e-3, 1e-3, 1e-3],
+    "optimizer":         [adam(1e-8), adam(1e-8), adam(1e-7), adam(3.125e-4)],
+    "gradient norm":     [None, 10, None, None],
+    "batch":             [128, 64, 32, 128],
+    "update every":      [10, 256, 1, 4],
+    "updates at once":   [1, 128, 1, 1],
+    "memory":            [10e3, 100e3, 50e3, 50e3],
+    "warm-up":           [10e3, 1000, 10, 500],
+    "priorities":        [UNIFORM, UNIFORM, UNIFORM, UNIFORM],
+    "importance":        [None, None, None, None],
+    "n-step":            [1, 1, 1, 1],
+    "target":            [500, 10, "0.01 each step", 100],
+    "exploration":       [
+        [(0, 1), (125e3, 0.525), (250e3, 0.05), (500e3, 0.05)],
+        [(0, 1), (999, 1), (1000, 0.88), (4000, 0.52), (8000, 0.04), (50e3, 0.04)],
+        [(0, 1), (50e3, 1)],
+        [(0, 0.01), (100e3, 0.01)],
+    ],
+    "explores by":       ["epsilon_greedy", "epsilon_greedy", "boltzmann", "epsilon_greedy"],
+    "evaluation epsilon": [0.05, 0, 0, 0.001],
+    "length":            [500e3, 50e3, 50e3, 100e3],
+    "evaluation every":  [None, None, None, None],
+    "final episodes":    [10, 300, 5, 100],
+    "exports":           ["last", "last", "last", "last"],
+    "cap is terminal":   [False, False, True, False],
+    "environment":       ["CartPole-v1", "CartPole-v1", "CartPole-v1", "CartPole-v1"],
+    "cap":               [None, None, 200, 200],
+}
+# fmt: on
+
+ATARI = [name for table in (PAPERS, DESCENDANTS, PROJECTS) for name in table["preset"]]
+PUBLISHED = {
+    name: {row: values[column] for row, values in table.items() if row != "preset"}
+    for table in (PAPERS, DESCENDANTS, PROJECTS, CARTPOLE)
+    for column, name in enumerate(table["preset"])
+}
+
+
+def fields(config: Any, *without: str) -> dict[str, Any]:
+    return {key: value for key, value in dataclasses.asdict(config).items() if key not in without}
+
+
+def loss(config: Config) -> tuple[str, float] | None:
+    parts = getattr(config.algorithm, "loss", None)
+    return None if parts is None else tuple(dataclasses.asdict(parts).values())
+
+
+def priorities(config: Config) -> dict[str, Any]:
+    return {key: value for key, value in fields(config.memory).items() if key in PROPORTIONAL}
+
+
+def target(config: Config) -> object:
+    if config.target.kind == "polyak":
+        return f"{config.target.rate} each step"
+    return config.target.period_steps if config.target.kind == "hard" else None
+
+
+def evaluation_cap(config: Config) -> int:
+    return config.evaluation.env.get("max_frames_per_episode", config.env.max_frames_per_episode)
+
+
+def no_ops(config: Config) -> int:
+    """ALE draws fewer than its noop_max, 0 for 0."""
+    return max(config.env.noop_max - 1, 0)
+
+
+MEASURED: dict[str, Callable[[Config], Any]] = {
+    "network": lambda c: c.network.hidden_sizes if c.network.kind == "mlp" else c.network.kind,
+    "activation": lambda c: c.network.activation,
+    "head": lambda c: c.network.head.kind,
+    "initialization": lambda c: c.network.initialization,
+    "algorithm": lambda c: fields(c.algorithm, "discount", "loss"),
+    "loss": loss,
+    "discount": lambda c: c.algorithm.discount,
+    "learning rate": lambda c: c.optimizer.learning_rate,
+    "optimizer": lambda c: fields(c.optimizer, "learning_rate", "learning_rate_schedule", "max_gradient_norm"),
+    "gradient norm": lambda c: c.optimizer.max_gradient_norm,
+    "batch": lambda c: c.trainer.batch_size,
+    "update every": lambda c: c.trainer.learn_every_steps,
+    "updates at once": lambda c: c.trainer.updates_per_learn,
+    "memory": lambda c: c.memory.capacity_steps,
+    "warm-up": lambda c: c.memory.warmup_steps,
+    "priorities": priorities,
+    "n-step": lambda c: c.memory.n_step,
+    "target": target,
+    "explores by": lambda c: c.exploration.kind,
+    "evaluation epsilon": lambda c: c.exploration.evaluation_epsilon,
+    "length": lambda c: c.trainer.total_steps,
+    "evaluation every": lambda c: c.evaluation.every_steps,
+    "final episodes": lambda c: c.evaluation.final_episodes,
+    "exports": lambda c: c.export.network,
+    "cap is terminal": lambda c: c.trainer.truncation_is_terminal,
+    "action repeat": lambda c: c.env.action_repeat,
+    "sticky actions": lambda c: c.env.repeat_action_probability,
+    "no-ops at most": no_ops,
+    "FIRE": lambda c: c.env.fire_on_reset,
+    "life is an episode": lambda c: c.env.terminal_on_life_loss,
+    "rewards clipped": lambda c: c.env.clip_rewards,
+    "frame": lambda c: (c.env.frame_height, c.env.frame_width),
+    "stack": lambda c: c.env.frame_stack,
+    "frames pooled": lambda c: c.env.max_pool,
+    "cap in frames": lambda c: c.env.max_frames_per_episode,
+    "evaluation's cap": evaluation_cap,
+    "environment": lambda c: c.env.id,
+    "cap": lambda c: c.env.max_steps,
+}
+
+
+def along(schedule: Any, points: list[tuple[float, float]] | None) -> Any:
+    """What a schedule says at the steps of these points; itself, where there should be none."""
+    if schedule is None or points is None:
+        return schedule
+    none = torch.zeros(1, dtype=torch.int64)
+    return [(step, float(schedule(torch.tensor([int(step)]), none))) for step, _ in points]
+
+
+def agree(published: Any, measured: Any) -> bool:
+    """Numbers to rounding, everything else exactly; of nested values each."""
+    if isinstance(published, dict):
+        return (
+            isinstance(measured, dict)
+            and published.keys() == measured.keys()
+            and all(agree(published[key], measured[key]) for key in published)
+        )
+    if isinstance(published, list | tuple):
+        return (
+            isinstance(measured, list | tuple)
+            and len(published) == len(measured)
+            and all(agree(one, other) for one, other in zip(published, measured, strict=True))
+        )
+    if isinstance(published, bool) or not isinstance(published, int | float):
+        return published == measured
+    return isinstance(measured, int | float) and measured == pytest.approx(published, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_preset_has_the_published_values(name, make_config):
+    config, published = make_config(f"experiment={name}"), PUBLISHED[name]
+    plan = make_traits([config]).plan
+    schedules = {"exploration": plan.exploration, "importance": plan.importance_exponent}
+    measured = {
+        row: along(schedules[row], published[row]) if row in schedules else MEASURED[row](config) for row in published
+    }
+    differing = {row: (published[row], measured[row]) for row in published if not agree(published[row], measured[row])}
+    assert not differing
+    assert config.exploration.kind == published.get("explores by", "epsilon_greedy")
+    # What no source has: rates that change, another reward at the end, a number of episodes, several environments.
+    assert fields(config.optimizer.learning_rate_schedule) == {"kind": "constant", "value": 1}
+    assert config.trainer.terminal_reward is None
+    assert config.trainer.total_episodes is None
+    assert config.env.num_envs == 1
+
+
+def test_only_keras_rl_draws_without_replacement(make_config):
+    configs = {name: make_config(f"experiment={name}") for name in PUBLISHED}
+    uniform = {
+        name: config.memory for name, config in configs.items() if isinstance(config.memory, UniformMemoryConfig)
+    }
+    assert [name for name, memory in uniform.items() if not memory.replacement] == ["keras_rl_dqn"]
+
+
+@pytest.mark.parametrize("name", ATARI)
+def test_atari_presets_are_for_any_game(name, make_config):
+    assert make_config(f"experiment={name}").env.game == "breakout"
+    seaquest = make_config(f"experiment={name}", "env.game=seaquest")
+    assert seaquest == make_config(f"experiment={name}", "env=atari", "env.game=seaquest")
+    assert seaquest.env.game == "seaquest"
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_preset_learns(name, make_config):
+    """A hundred updates, of little batches."""
+    small = [
+        "trainer.total_steps=40",
+        "trainer.learn_every_steps=1",
+        "trainer.updates_per_learn=10",
+        "trainer.batch_size=2",
+        "trainer.threads=1",
+        "memory.capacity_steps=1000",
+        "memory.warmup_steps=31",
+        "evaluation.every_steps=null",
+    ]
+    trainer = build_trainer([make_config(f"experiment={name}", *small)])
+    before = trainer.parts.learner.parameters.clone()
+    learning = [event for event in trainer.run() if type(event).__name__ == "Learning"]
+    trainer.close()
+    assert trainer.updates.tolist() == [100]
+    assert learning[-1].updates == 100
+    assert torch.isfinite(trainer.parts.learner.parameters).all()
+    assert not torch.equal(trainer.parts.learner.parameters, before)
