@@ -154,6 +154,9 @@ def check_fit(config: Config, spec: EnvironmentSpec, members: int) -> None:
             config.memory.compression,
             f"needs images, but observations are {spec.frame_dtype} {spec.observation_shape}; use none",
         )
+    if config.trainer.random_shift_pixels and not spec.is_image:
+        problem = f"needs images, but observations are {spec.frame_dtype} {spec.observation_shape}; use 0"
+        raise UserError("trainer.random_shift_pixels", config.trainer.random_shift_pixels, problem)
     _check_memory_fits(config, spec, members)
 
 

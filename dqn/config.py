@@ -126,6 +126,18 @@ class CNNConfig:
 
 
 @dataclass(config=_STRICT, frozen=True)
+class ImpalaConfig:
+    """conf/network/impala_cnn.yaml."""
+
+    kind: Literal["impala_cnn"]
+    width: Annotated[int, Field(ge=1, le=64)]
+    hidden_size: Positive
+    initialization: Initialization
+    noise_std: PositiveFloat | None
+    head: HeadConfig
+
+
+@dataclass(config=_STRICT, frozen=True)
 class TabularConfig:
     """conf/network/tabular.yaml."""
 
@@ -133,7 +145,7 @@ class TabularConfig:
     initialization: Initialization
 
 
-NetworkConfig = Annotated[MLPConfig | CNNConfig | TabularConfig, Field(discriminator="kind")]
+NetworkConfig = Annotated[MLPConfig | CNNConfig | ImpalaConfig | TabularConfig, Field(discriminator="kind")]
 
 
 # --- memory --------------------------------------------------------------------------------------------------
@@ -476,6 +488,7 @@ class TrainerConfig:
     batch_size: Positive
     terminal_reward: Annotated[Finite | None, TRAIT]
     truncation_is_terminal: bool
+    random_shift_pixels: Annotated[int, Field(ge=0, le=64)]
     learn_while_stepping: bool
     log_every_steps: Positive
     device: Device

@@ -44,6 +44,7 @@ from dqn.config import (
     GymnasiumConfig,
     HardTargetConfig,
     HuberConfig,
+    ImpalaConfig,
     IQNConfig,
     LinearConfig,
     MaxBoltzmannConfig,
@@ -137,6 +138,7 @@ def build_trainer(
         traits.max_gradient_norm,
         getattr(torch, first.trainer.precision),
         _acting_fractions(first),
+        first.trainer.random_shift_pixels,
     )
     memory = _make_memory(first, spec, traits)
     evaluator = Evaluator(
@@ -225,7 +227,9 @@ def check_buildable(configs: Sequence[Config]) -> None:
 
 def stacks(config: Config) -> bool:
     """Whether several such runs train faster as one population: not with convolutions on a CPU."""
-    return not isinstance(config.network, CNNConfig) or resolve_device(config.trainer.device).type != "cpu"
+    return (
+        not isinstance(config.network, CNNConfig | ImpalaConfig) or resolve_device(config.trainer.device).type != "cpu"
+    )
 
 
 def resolve_device(name: str) -> torch.device:
@@ -354,6 +358,8 @@ def make_network(config: Config, spec: EnvironmentSpec) -> nn.Module:
         noise_std = network.noise_std
         if isinstance(network, MLPConfig):
             return q_network.mlp(spec, network.hidden_sizes, network.activation, head, per_action, noise_std)
+        if isinstance(network, ImpalaConfig):
+            return q_network.impala_cnn(spec, network.width, network.hidden_size, head, per_action, noise_std)
         cnn = {"nips_cnn": q_network.nips_cnn, "nature_cnn": q_network.nature_cnn}[network.kind]
         return cnn(spec, head, per_action, noise_std)
     except ValueError as error:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dqn.algorithms.base import Algorithm, Losses, OutputFunction
+from dqn.augmentation import shifted
 from dqn.compilation import is_tracing
 from dqn.memory.batch import Batch
 from dqn.networks.noisy import noise_of
@@ -40,6 +41,7 @@ class Learner:
         max_gradient_norm: (M,), inf for none.
         precision: of the forward passes; bfloat16 is autocast.
         acting_fractions: at how many random fractions quantiles are taken to act, of networks of implicit ones.
+        random_shift_pixels: by how many pixels at most the images of a batch are shifted.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Learner:
         max_gradient_norm: Tensor,
         precision: torch.dtype = torch.float32,
         acting_fractions: int = 0,
+        random_shift_pixels: int = 0,
     ) -> None:
         self.template = template
         self.parameters = parameters
@@ -65,6 +68,7 @@ class Learner:
         self._max_gradient_norm = max_gradient_norm
         self._precision = precision
         self._acting_fractions = acting_fractions
+        self._random_shift_pixels = random_shift_pixels
         self._optimizer_state = optimizer.init(parameters)
 
     @property
@@ -74,7 +78,8 @@ class Learner:
 
     def draws_to_update(self, batch_size: int) -> int:
         """How many random numbers an update needs, beside those that chose its batch."""
-        return self._algorithm.network_calls * self.online.noise_size + batch_size * self._algorithm.num_draws
+        of_each = self._algorithm.num_draws + (4 if self._random_shift_pixels else 0)
+        return self._algorithm.network_calls * self.online.noise_size + batch_size * of_each
 
     @torch.no_grad()
     def q_values(self, observations: Tensor, draws: Tensor | None = None) -> Tensor:
@@ -117,6 +122,10 @@ class Learner:
             What is to be told, and the priorities of the transitions (M, B).
         """
         draws = batch.r_t[:, :0] if draws is None else draws
+        if self._random_shift_pixels:
+            size = 4 * batch.r_t.shape[1]
+            batch = shifted(batch, draws[:, :size], self._random_shift_pixels)
+            draws = draws[:, size:]
         losses, gradients = self._differentiate(batch, draws, weights)
         norms = gradients.norm(dim=1)
         gradients = clip_by_norm(gradients, norms, self._max_gradient_norm)

@@ -23,6 +23,7 @@ COMPANIONS = {
     "env/gymnasium": ["env.id=Acrobot-v1"],
     "network/nips_cnn": ["env=pong"],
     "network/nature_cnn": ["env=pong"],
+    "network/impala_cnn": ["env=pong"],
     "network/tabular": ["env=gridworld"],
     **{f"memory/importance_exponent/{name}": ["memory=ranked"] for name in ("constant", "linear", "piecewise")},
 }
@@ -117,6 +118,7 @@ def test_no_field_is_dead(make_config, tmp_path, monkeypatch):
         ["experiment=cartpole_blog", "logger=none", "env.max_steps=20"],
         ["experiment=gridworld_q_table", "logger=none", "exploration=greedy"],
         ["experiment=pong", "logger=none", "env.max_frames_per_episode=100", "optimizer=rmsprop_centered"],
+        ["experiment=pong", "logger=none", "env.max_frames_per_episode=100", "network=impala_cnn"],
         ["experiment=cartpole", "logger=none", "exploration/schedule=constant", "exploration.schedule.value=0.5"],
     ]
     monkeypatch.setenv("WANDB_MODE", "offline")

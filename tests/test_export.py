@@ -25,7 +25,7 @@ from dqn.export.formats import WRITERS
 from dqn.networks.heads import dueling, implicit_quantiles, linear, shared_bias
 from dqn.networks.inputs import ToFloat
 from dqn.networks.population import member_network
-from dqn.networks.q_network import ACTIVATIONS, mlp, nature_cnn, nips_cnn, tabular
+from dqn.networks.q_network import ACTIVATIONS, impala_cnn, mlp, nature_cnn, nips_cnn, tabular
 from dqn.networks.readout import ExpectedValue, MeanQuantile
 
 # Keras 3.15 on PyTorch converts tensors in a way that NumPy 2 calls deprecated.
@@ -66,6 +66,7 @@ CASES: dict[str, tuple[EnvironmentSpec, Callable[[EnvironmentSpec], nn.Module]]]
     "tabular": (DISCRETE, tabular),
     "nips_cnn": (OBLONG, nips_cnn),
     "nature_cnn": (ATARI, nature_cnn),
+    "impala_cnn": (OBLONG, lambda spec: impala_cnn(spec, 1, 16, dueling)),
     "dueling": (VECTOR, lambda spec: mlp(spec, [16, 8], "relu", dueling)),
     "shared bias": (VECTOR, lambda spec: mlp(spec, [16], "relu", shared_bias)),
     "c51": (VECTOR, lambda spec: nn.Sequential(*mlp(spec, [16], "relu", linear, 5), ExpectedValue(ATOMS))),

@@ -15,6 +15,7 @@ from torch import nn
 
 from dqn.errors import TrainingError
 from dqn.networks.heads import Dueling, SharedBias
+from dqn.networks.impala import ImpalaSection, Residual
 from dqn.networks.inputs import OneHot, ScaleImage, ToFloat
 from dqn.networks.readout import ExpectedValue, MeanQuantile
 
@@ -30,6 +31,7 @@ _SAVED = frozenset(
     {
         "Functional", "InputLayer", "Rescaling", "CategoryEncoding", "Permute", "Flatten", "Activation", "Dense",
         "Conv2D", "GlorotUniform", "Zeros", "DTypePolicy", "__keras_tensor__", "Reshape", "Softmax", "Concatenate",
+        "MaxPooling2D", "Add",
     }
 )  # fmt: skip
 
@@ -103,7 +105,7 @@ def _apply(network: nn.Sequential, inputs: Any) -> Any:
     # return to PyTorch's order, so that the dense weights behind fit as they are.
     channels_last = False
     for layer in network:
-        if isinstance(layer, nn.Conv2d) and not channels_last:
+        if isinstance(layer, nn.Conv2d | ImpalaSection) and not channels_last:
             outputs, channels_last = keras.layers.Permute((2, 3, 1))(outputs), True
         elif isinstance(layer, nn.Flatten) and channels_last:
             outputs, channels_last = keras.layers.Permute((3, 1, 2))(outputs), False
@@ -113,6 +115,25 @@ def _apply(network: nn.Sequential, inputs: Any) -> Any:
         converted = _convert(layer)
         outputs = converted(outputs)
         converted.set_weights(_weights(layer))
+    return outputs
+
+
+def _impala_section(layer: ImpalaSection, images: Any) -> Any:
+    layers = import_keras().layers
+    outputs = layers.MaxPooling2D(3, 2, padding="same")(_same_convolution(layer.convolution, images))
+    for block in layer.residuals:
+        assert isinstance(block, Residual)
+        inner = _same_convolution(block.first, layers.Activation("relu")(outputs))
+        inner = _same_convolution(block.second, layers.Activation("relu")(inner))
+        outputs = layers.Add()([outputs, inner])
+    return outputs
+
+
+def _same_convolution(layer: nn.Conv2d, images: Any) -> Any:
+    """One that keeps height and width."""
+    convolution = import_keras().layers.Conv2D(layer.out_channels, layer.kernel_size, padding="same")
+    outputs = convolution(images)
+    convolution.set_weights(_weights(layer))
     return outputs
 
 
@@ -163,6 +184,7 @@ _COMPOSED: dict[type[nn.Module], Callable[[Any, Any], Any]] = {
     MeanQuantile: _mean_quantile,
     SharedBias: _shared_bias,
     Dueling: _dueling,
+    ImpalaSection: _impala_section,
 }
 
 

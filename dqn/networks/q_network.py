@@ -10,6 +10,7 @@ from torch import nn
 
 from dqn.envs.base import EnvironmentSpec
 from dqn.networks.heads import Head, linear
+from dqn.networks.impala import ImpalaSection
 from dqn.networks.inputs import OneHot, ScaleImage, ToFloat
 from dqn.networks.noisy import NoisyLinear
 
@@ -64,6 +65,28 @@ def nature_cnn(
     return _cnn(spec, [(32, 8, 4), (64, 4, 2), (64, 3, 1)], 512, head, per_action, noise_std)
 
 
+def impala_cnn(
+    spec: EnvironmentSpec,
+    width: int,
+    hidden_size: int,
+    head: Head = linear,
+    per_action: int = 1,
+    noise_std: float | None = None,
+) -> nn.Sequential:
+    """The residual network of IMPALA (arXiv 1802.01561), `width` times as wide.
+
+    Raises:
+        ValueError: observations are no images.
+    """
+    channels, rows, columns = _image_shape(spec)
+    layers: list[nn.Module] = [input_layer(spec)]
+    for size in (16 * width, 32 * width, 32 * width):
+        layers.append(ImpalaSection(channels, size, rows, columns))
+        channels, rows, columns = size, math.ceil(rows / 2), math.ceil(columns / 2)
+    stream = partial(_stream, channels * rows * columns, [hidden_size], nn.ReLU, noise_std)
+    return nn.Sequential(*layers, nn.ReLU(), nn.Flatten(), *head(stream, spec.num_actions, per_action))
+
+
 def tabular(spec: EnvironmentSpec, per_action: int = 1) -> nn.Sequential:
     """The Q-table as a network: one weight per state and output, and nothing else.
 
@@ -95,6 +118,14 @@ def _stream(
     return [*layers, layer(width, outputs)]
 
 
+def _image_shape(spec: EnvironmentSpec) -> tuple[int, int, int]:
+    """Channels, height and width; raises ValueError if observations are no images."""
+    if not spec.is_image:
+        raise ValueError(f"needs images, but observations are {spec.frame_dtype} {spec.observation_shape}")
+    channels, height, width = spec.observation_shape
+    return channels, height, width
+
+
 def _cnn(
     spec: EnvironmentSpec,
     convolutions: Sequence[tuple[int, int, int]],
@@ -108,9 +139,7 @@ def _cnn(
     Raises:
         ValueError: observations are no images, or too small.
     """
-    if not spec.is_image:
-        raise ValueError(f"needs images, but observations are {spec.frame_dtype} {spec.observation_shape}")
-    channels, height, width = spec.observation_shape
+    channels, height, width = _image_shape(spec)
     layers: list[nn.Module] = [input_layer(spec)]
     for out_channels, kernel, stride in convolutions:
         layers += [nn.Conv2d(channels, out_channels, kernel, stride), nn.ReLU()]
