@@ -21,6 +21,7 @@ from dqn.exploration import Policy, Schedule
 from dqn.learner import Learner
 from dqn.memory.batch import Batch
 from dqn.memory.prioritized import PrioritizedMemory
+from dqn.memory.rollout import RolloutMemory
 from dqn.memory.stream import Experience
 from dqn.memory.uniform import UniformMemory
 from dqn.transfer import to_device
@@ -104,6 +105,7 @@ class Agent:
         self._store: Callable[..., None] = self._take_in
         self._learn: Callable[..., None] = self._learn_often
         self._learn_once: Callable[..., None] = self._sample_and_update
+        self._value: Callable[..., Tensor] = self._greatest
         self._play: Callable[..., None] = self._act_and_store
 
     def compile(self) -> None:
@@ -243,8 +245,20 @@ class Agent:
         self.steps += actions.shape[1]
         self.episodes += result.ended.sum(1)
 
+    def begin_round(self, draws: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Before all updates of a step call: make what they share, and the draws by which they share it out."""
+        memory, size = self._memory, self._batch_size
+        if not isinstance(memory, RolloutMemory):
+            return draws
+        memory.take_values(lambda observed: self._value(observed.to(self._device)).to(memory.device))
+        in_turn = torch.split(memory.in_turn(torch.cat([one[:, :size] for one in draws], dim=1)), size, dim=1)
+        return [torch.cat([turn, one[:, size:]], dim=1) for turn, one in zip(in_turn, draws, strict=True)]
+
+    def _greatest(self, observations: Tensor) -> Tensor:
+        return self._learner.q_values(observations).amax(-1)
+
     def _learn_often(self, draws: Sequence[Tensor]) -> None:
-        for one in draws:
+        for one in self.begin_round(draws):
             self._learn_once(one)
 
     def _sample_and_update(self, draws: Tensor, active: Tensor | None = None) -> None:

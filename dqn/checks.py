@@ -20,7 +20,10 @@ from dqn.config import (
     GreedyConfig,
     LinearConfig,
     MLPConfig,
+    NoTargetConfig,
     PiecewiseConfig,
+    PQNConfig,
+    RolloutMemoryConfig,
     ScheduleConfig,
     UniformMemoryConfig,
 )
@@ -59,7 +62,9 @@ def _check_memory(config: Config) -> None:
     if memory.n_step > 1 and memory.warmup_steps < least:
         problem = f"before, no transition of {memory.n_step} steps is there; at least {least}"
         raise UserError("memory.warmup_steps", memory.warmup_steps, f"learning cannot start {problem}")
-    if not isinstance(memory, UniformMemoryConfig):
+    if isinstance(memory, RolloutMemoryConfig):
+        _check_rollout(config, memory)
+    elif not isinstance(memory, UniformMemoryConfig):
         _check_schedule("memory.importance_exponent", memory.importance_exponent)
     elif not memory.replacement:
         # Between two transitions there is at most one autoreset, which is none.
@@ -84,8 +89,36 @@ def _check_memory(config: Config) -> None:
         )
 
 
+def _check_rollout(config: Config, memory: RolloutMemoryConfig) -> None:
+    trainer, size = config.trainer, memory.capacity_steps
+    if size is None or size % config.env.num_envs or size < 2 * config.env.num_envs:
+        problem = f"is a rollout, of two or more steps of each of env.num_envs={config.env.num_envs} environments"
+        raise UserError(
+            "memory.capacity_steps", size, f"{problem}: a multiple of it, from {2 * config.env.num_envs} on"
+        )
+    if trainer.learn_every_steps != size:
+        problem = f"of memory=rollout is learned once, when it is whole; use memory.capacity_steps={size}"
+        raise UserError("trainer.learn_every_steps", trainer.learn_every_steps, f"what comes {problem}")
+    if size % trainer.batch_size:
+        raise UserError("trainer.batch_size", trainer.batch_size, f"must divide memory.capacity_steps={size}")
+    if trainer.updates_per_learn % (size // trainer.batch_size):
+        advice = (
+            f"epochs are whole: a multiple of memory.capacity_steps / trainer.batch_size = {size // trainer.batch_size}"
+        )
+        raise UserError("trainer.updates_per_learn", trainer.updates_per_learn, advice)
+    if memory.n_step != 1:
+        raise UserError("memory.n_step", memory.n_step, "must be 1: memory.trace_decay says how far returns reach")
+
+
 def _check_algorithm(config: Config) -> None:
     algorithm = config.algorithm
+    is_pqn, is_rollout = isinstance(algorithm, PQNConfig), isinstance(config.memory, RolloutMemoryConfig)
+    if is_pqn and not is_rollout:
+        raise UserError("algorithm", algorithm.kind, "learns returns as they are, which memory=rollout makes")
+    if is_rollout and not is_pqn:
+        raise UserError("algorithm", algorithm.kind, "memory=rollout makes returns for algorithm=pqn only")
+    if is_pqn and not isinstance(config.target, NoTargetConfig):
+        raise UserError("target", config.target.kind, "algorithm=pqn has no target network; use target=none")
     if isinstance(algorithm, C51Config) and algorithm.max_value <= algorithm.min_value:
         problem = f"must be above algorithm.min_value={algorithm.min_value:g}"
         raise UserError("algorithm.max_value", algorithm.max_value, problem)
@@ -199,7 +232,7 @@ def _check_memory_fits(config: Config, spec: EnvironmentSpec, members: int) -> N
     item = _BYTES[spec.frame_dtype]
     # Compressed, the images of Atari games take a quarter at most.
     share = 1.0 if config.memory.compression == "none" else 0.25
-    priorities = {"uniform": 0, "prioritized": 8, "ranked": 16}[config.memory.kind]
+    priorities = {"uniform": 0, "prioritized": 8, "ranked": 16, "rollout": 4}[config.memory.kind]
     needed = members * steps * (math.prod(spec.frame_shape) * item * share + 18 + priorities)
     installed = installed_memory()
     device = config.trainer.device if config.memory.device == "auto" else config.memory.device

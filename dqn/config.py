@@ -112,6 +112,7 @@ class MLPConfig:
     activation: Literal["relu", "tanh", "elu", "silu", "sigmoid"]
     initialization: Initialization
     noise_std: PositiveFloat | None
+    layer_norm: bool
     head: HeadConfig
 
 
@@ -122,6 +123,7 @@ class CNNConfig:
     kind: Literal["nips_cnn", "nature_cnn"]
     initialization: Initialization
     noise_std: PositiveFloat | None
+    layer_norm: bool
     head: HeadConfig
 
 
@@ -290,8 +292,17 @@ class RankedMemoryConfig(MemoryConfig):
     normalization: Literal["batch", "memory"]
 
 
+@dataclass(config=_STRICT, frozen=True)
+class RolloutMemoryConfig(MemoryConfig):
+    """conf/memory/rollout.yaml."""
+
+    kind: Literal["rollout"]
+    trace_decay: Annotated[Fraction, TRAIT]
+
+
 AnyMemoryConfig = Annotated[
-    UniformMemoryConfig | PrioritizedMemoryConfig | RankedMemoryConfig, Field(discriminator="kind")
+    UniformMemoryConfig | PrioritizedMemoryConfig | RankedMemoryConfig | RolloutMemoryConfig,
+    Field(discriminator="kind"),
 ]
 
 
@@ -344,6 +355,16 @@ class AdamConfig(OptimizerConfig):
 
 
 @dataclass(config=_STRICT, frozen=True)
+class RAdamConfig(OptimizerConfig):
+    """conf/optimizer/radam.yaml."""
+
+    kind: Literal["radam"]
+    beta1: Annotated[Decay, TRAIT]
+    beta2: Annotated[Decay, TRAIT]
+    epsilon: Annotated[PositiveFloat, TRAIT]
+
+
+@dataclass(config=_STRICT, frozen=True)
 class RMSPropConfig(OptimizerConfig):
     """conf/optimizer/rmsprop.yaml."""
 
@@ -370,7 +391,7 @@ class SGDConfig(OptimizerConfig):
 
 
 AnyOptimizerConfig = Annotated[
-    AdamConfig | RMSPropConfig | CenteredRMSPropConfig | SGDConfig, Field(discriminator="kind")
+    AdamConfig | RAdamConfig | RMSPropConfig | CenteredRMSPropConfig | SGDConfig, Field(discriminator="kind")
 ]
 
 
@@ -457,6 +478,15 @@ class MunchausenIQNConfig:
 
 
 @dataclass(config=_STRICT, frozen=True)
+class PQNConfig:
+    """conf/algorithm/pqn.yaml."""
+
+    kind: Literal["pqn"]
+    discount: Annotated[Fraction, TRAIT]
+    loss: LossConfig
+
+
+@dataclass(config=_STRICT, frozen=True)
 class MunchausenDQNConfig:
     """conf/algorithm/munchausen_dqn.yaml."""
 
@@ -469,7 +499,7 @@ class MunchausenDQNConfig:
 
 
 AlgorithmConfig = Annotated[
-    DQNConfig | C51Config | QRDQNConfig | IQNConfig | MunchausenDQNConfig | MunchausenIQNConfig,
+    DQNConfig | C51Config | QRDQNConfig | IQNConfig | MunchausenDQNConfig | MunchausenIQNConfig | PQNConfig,
     Field(discriminator="kind"),
 ]
 

@@ -24,6 +24,7 @@ from dqn.algorithms.iqn import IQN
 from dqn.algorithms.losses import Huber, SquaredError, TDLoss
 from dqn.algorithms.munchausen_dqn import Munchausen, MunchausenDQN
 from dqn.algorithms.munchausen_iqn import MunchausenIQN
+from dqn.algorithms.pqn import PQN
 from dqn.algorithms.qr_dqn import QRDQN
 from dqn.checks import check_config, check_fit, check_network_fits
 from dqn.compilation import can_compile, wants_compilation
@@ -53,10 +54,13 @@ from dqn.config import (
     MunchausenIQNConfig,
     PiecewiseConfig,
     PolyakTargetConfig,
+    PQNConfig,
     PrioritizedMemoryConfig,
     QRDQNConfig,
+    RAdamConfig,
     RankedMemoryConfig,
     RMSPropConfig,
+    RolloutMemoryConfig,
     ScheduleConfig,
     SGDConfig,
     TabularConfig,
@@ -75,6 +79,7 @@ from dqn.evaluation import Evaluator
 from dqn.learner import Learner
 from dqn.machine import prepare
 from dqn.memory.prioritized import Priorities, PrioritizedMemory, RankedMemory
+from dqn.memory.rollout import RolloutMemory
 from dqn.memory.uniform import UniformMemory
 from dqn.networks import heads, q_network
 from dqn.networks.initialization import initialize
@@ -172,6 +177,10 @@ def _make_memory(config: Config, spec: EnvironmentSpec, traits: Traits) -> Unifo
     }
     if isinstance(settings, UniformMemoryConfig):
         return UniformMemory(**shared, replacement=settings.replacement)
+    if isinstance(settings, RolloutMemoryConfig):
+        assert traits.trace_decay is not None
+        del shared["n_step"]
+        return RolloutMemory(traits.trace_decay, **shared)
     assert traits.priority_exponent is not None
     offset = settings.priority_offset if isinstance(settings, PrioritizedMemoryConfig) else 0.0
     priorities = Priorities(
@@ -194,6 +203,7 @@ def make_traits(configs: Sequence[Config]) -> Traits:
         seeds=tuple(c.seed for c in configs),
         warmup_steps=np.array([c.memory.warmup_steps for c in configs]),
         priority_exponent=_priority_exponent(configs, _memory_device(first, device)),
+        trace_decay=_trace_decay(configs, _memory_device(first, device)),
         discount=_trait([c.algorithm.discount for c in configs], _memory_device(first, device)),
         max_gradient_norm=_trait([c.optimizer.max_gradient_norm or float("inf") for c in configs], device),
         algorithm=_make_algorithm(configs, device),
@@ -357,11 +367,13 @@ def make_network(config: Config, spec: EnvironmentSpec) -> nn.Module:
             head = heads.implicit_quantiles(head, algorithm.num_cosines, algorithm.num_acting_fractions)
         noise_std = network.noise_std
         if isinstance(network, MLPConfig):
-            return q_network.mlp(spec, network.hidden_sizes, network.activation, head, per_action, noise_std)
+            return q_network.mlp(
+                spec, network.hidden_sizes, network.activation, head, per_action, noise_std, network.layer_norm
+            )
         if isinstance(network, ImpalaConfig):
             return q_network.impala_cnn(spec, network.width, network.hidden_size, head, per_action, noise_std)
         cnn = {"nips_cnn": q_network.nips_cnn, "nature_cnn": q_network.nature_cnn}[network.kind]
-        return cnn(spec, head, per_action, noise_std)
+        return cnn(spec, head, per_action, noise_std, network.layer_norm)
     except ValueError as error:
         raise UserError("network", network.kind, f"{error}; network=mlp reads them") from error
 
@@ -429,27 +441,35 @@ def _make_algorithm(configs: Sequence[Config], device: torch.device) -> Algorith
             return IQN(first.double, readout, Huber(trait("threshold")), *numbers)
         munchausen = Munchausen(trait("alpha"), trait("temperature"), trait("min_log_policy"))
         return MunchausenIQN(False, readout, Huber(trait("threshold")), munchausen, *numbers)
-    losses = [c.algorithm.loss for c in configs if isinstance(c.algorithm, DQNConfig | MunchausenDQNConfig)]
+    losses = [c.algorithm.loss for c in configs if isinstance(c.algorithm, DQNConfig | MunchausenDQNConfig | PQNConfig)]
     td_loss: TDLoss
     if isinstance(losses[0], HuberConfig):
         td_loss = Huber(_field(losses, "threshold", device))
     else:
         td_loss = SquaredError(_field(losses, "factor", device))
+    if isinstance(first, PQNConfig):
+        return PQN(False, readout, td_loss)
     if isinstance(first, DQNConfig):
         return DQN(first.double, readout, td_loss)
     munchausen = Munchausen(trait("alpha"), trait("temperature"), trait("min_log_policy"))
     return MunchausenDQN(False, readout, td_loss, munchausen)
 
 
+def _trace_decay(configs: Sequence[Config], device: torch.device) -> Tensor | None:
+    memories = [c.memory for c in configs]
+    decays = [m.trace_decay for m in memories if isinstance(m, RolloutMemoryConfig)]
+    return _trait(decays, device) if decays else None
+
+
 def _importance_exponent(configs: Sequence[Config], device: torch.device) -> exploration.Schedule | None:
     memories = [c.memory for c in configs]
-    schedules = [m.importance_exponent for m in memories if not isinstance(m, UniformMemoryConfig)]
+    schedules = [m.importance_exponent for m in memories if isinstance(m, PrioritizedMemoryConfig | RankedMemoryConfig)]
     return _make_schedule(schedules, device) if schedules else None
 
 
 def _priority_exponent(configs: Sequence[Config], device: torch.device) -> Tensor | None:
     memories = [c.memory for c in configs]
-    exponents = [m.priority_exponent for m in memories if not isinstance(m, UniformMemoryConfig)]
+    exponents = [m.priority_exponent for m in memories if isinstance(m, PrioritizedMemoryConfig | RankedMemoryConfig)]
     return _trait(exponents, device, torch.float64) if exponents else None
 
 
@@ -462,6 +482,8 @@ def _make_optimizer(configs: Sequence[Config], device: torch.device) -> optim.Op
     kind = settings[0]
     if isinstance(kind, AdamConfig):
         return optim.Adam(trait("beta1"), trait("beta2"), trait("epsilon"))
+    if isinstance(kind, RAdamConfig):
+        return optim.RAdam(trait("beta1"), trait("beta2"), trait("epsilon"))
     if isinstance(kind, RMSPropConfig):
         return optim.RMSProp(trait("decay"), trait("epsilon"))
     if isinstance(kind, CenteredRMSPropConfig):

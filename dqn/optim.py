@@ -119,3 +119,32 @@ class Adam:
         scale = correction2.rsqrt().to(parameters.dtype).unsqueeze(-1)
         denominator = square.sqrt().mul_(scale).add_(self.epsilon.unsqueeze(-1))
         parameters.sub_(step_size * mean / denominator)
+
+
+@dataclass(frozen=True)
+class RAdam:
+    """Rectified Adam (Liu et al. 2020, arXiv 1908.03265, algorithm 2): momentum alone until the variance is known."""
+
+    beta1: Tensor
+    beta2: Tensor
+    epsilon: Tensor
+
+    def init(self, parameters: Tensor) -> State:
+        """See `Optimizer`."""
+        return Adam(self.beta1, self.beta2, self.epsilon).init(parameters)
+
+    def update_(self, parameters: Tensor, gradients: Tensor, state: State, learning_rate: Tensor) -> None:
+        """See `Optimizer`."""
+        count = state["count"].add_(1.0)
+        mean = state["mean"].lerp_(gradients, 1.0 - self.beta1.unsqueeze(-1))
+        square = state["square"].lerp_(gradients.square(), 1.0 - self.beta2.unsqueeze(-1))
+        beta2 = self.beta2.to(torch.float64)
+        correction1, correction2 = 1.0 - self.beta1.to(torch.float64) ** count, 1.0 - beta2**count
+        longest = 2.0 / (1.0 - beta2) - 1.0
+        length = longest - 2.0 * count * beta2**count / correction2  # of the average of squares; the paper's rho
+        known = length > 5.0  # below, its variance is not finite
+        ratio = (length - 4.0) * (length - 2.0) * longest / ((longest - 4.0) * (longest - 2.0) * length)
+        rectified = (ratio.clamp(min=0.0) * correction2).sqrt().to(parameters.dtype).unsqueeze(-1)
+        adapted = rectified / square.sqrt().add_(self.epsilon.unsqueeze(-1))
+        step_size = (learning_rate / correction1).to(parameters.dtype).unsqueeze(-1)
+        parameters.sub_(step_size * mean * torch.where(known.unsqueeze(-1), adapted, 1.0))

@@ -292,7 +292,7 @@ class Trainer:
             if counts.min() == counts.max():
                 self._agent.learn(draws)
             else:
-                for k, one in enumerate(draws):
+                for k, one in enumerate(self._agent.begin_round(draws)):
                     self._agent.learn_some(one, active=to_device(counts > k, self.device))
 
     @property

@@ -24,6 +24,8 @@ COMPANIONS = {
     "network/nips_cnn": ["env=pong"],
     "network/nature_cnn": ["env=pong"],
     "network/impala_cnn": ["env=pong"],
+    "memory/rollout": ["experiment=cartpole_pqn"],
+    "algorithm/pqn": ["experiment=cartpole_pqn"],
     "network/tabular": ["env=gridworld"],
     **{f"memory/importance_exponent/{name}": ["memory=ranked"] for name in ("constant", "linear", "piecewise")},
 }
@@ -66,6 +68,9 @@ def test_values_stand_once():
 def _schema_classes() -> list[type]:
     found = [v for v in vars(dqn.config).values() if isinstance(v, type) and dataclasses.is_dataclass(v)]
     return [cls for cls in found if cls is not dqn.config.Trait]
+
+
+ROLLOUT = ["env.num_envs=2", "trainer.learn_every_steps=1000", "trainer.updates_per_learn=500"]
 
 
 def test_no_field_is_dead(make_config, tmp_path, monkeypatch):
@@ -115,6 +120,7 @@ def test_no_field_is_dead(make_config, tmp_path, monkeypatch):
         ["experiment=cartpole", "logger=none", "algorithm=qr_dqn", "network/head=dueling", "memory=prioritized"],
         ["experiment=cartpole", "logger=none", "memory=ranked", "algorithm=iqn", "network.noise_std=0.5"],
         ["experiment=cartpole", "logger=none", "algorithm=munchausen_iqn"],
+        ["experiment=cartpole_pqn", "logger=none", *ROLLOUT],
         ["experiment=cartpole_blog", "logger=none", "env.max_steps=20"],
         ["experiment=gridworld_q_table", "logger=none", "exploration=greedy"],
         ["experiment=pong", "logger=none", "env.max_frames_per_episode=100", "optimizer=rmsprop_centered"],

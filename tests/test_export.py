@@ -66,6 +66,8 @@ CASES: dict[str, tuple[EnvironmentSpec, Callable[[EnvironmentSpec], nn.Module]]]
     "tabular": (DISCRETE, tabular),
     "nips_cnn": (OBLONG, nips_cnn),
     "nature_cnn": (ATARI, nature_cnn),
+    "normalized": (VECTOR, lambda spec: mlp(spec, [16, 8], "relu", layer_norm=True)),
+    "normalized images": (OBLONG, lambda spec: nips_cnn(spec, dueling, layer_norm=True)),
     "impala_cnn": (OBLONG, lambda spec: impala_cnn(spec, 1, 16, dueling)),
     "dueling": (VECTOR, lambda spec: mlp(spec, [16, 8], "relu", dueling)),
     "shared bias": (VECTOR, lambda spec: mlp(spec, [16], "relu", shared_bias)),
@@ -322,7 +324,7 @@ def test_a_full_disk_is_one_line(tmp_path, name):
 @pytest.mark.parametrize(
     ("network", "named"),
     [
-        (nn.Sequential(ToFloat(), nn.LayerNorm(4), nn.Linear(4, NUM_ACTIONS)), "LayerNorm"),
+        (nn.Sequential(ToFloat(), nn.GroupNorm(1, 4), nn.Linear(4, NUM_ACTIONS)), "GroupNorm"),
         (nn.Sequential(ToFloat(), nn.Conv2d(1, 2, 3, padding=1)), r"Conv2d\(1, 2, .*padding=\(1, 1\)"),
         (nn.Linear(4, NUM_ACTIONS), "not Linear"),
     ],

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dqn.optim import SGD, Adam, CenteredRMSProp, Optimizer, RMSProp, clip_by_norm
+from dqn.optim import SGD, Adam, CenteredRMSProp, Optimizer, RAdam, RMSProp, clip_by_norm
 
 MEMBERS, WIDTH, STEPS = 3, 7, 50
 LEARNING_RATES = [1e-3, 2e-2, 0.3]
@@ -68,6 +68,10 @@ CASES: dict[str, tuple[Callable[[torch.dtype], Optimizer], Reference]] = {
     "adam": (
         lambda t: Adam(trait(*BETA1, dtype=t), trait(*BETA2, dtype=t), trait(*EPSILON, dtype=t)),
         lambda p, m: torch.optim.Adam(p, betas=(BETA1[m], BETA2[m]), eps=EPSILON[m]),
+    ),
+    "radam": (
+        lambda t: RAdam(trait(*BETA1, dtype=t), trait(*BETA2, dtype=t), trait(*EPSILON, dtype=t)),
+        lambda p, m: torch.optim.RAdam(p, betas=(BETA1[m], BETA2[m]), eps=EPSILON[m]),
     ),
     "rmsprop": (
         lambda t: RMSProp(trait(*DECAY, dtype=t), trait(*EPSILON, dtype=t)),

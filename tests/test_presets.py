@@ -374,3 +374,57 @@ def test_a_preset_learns(name, make_config):
     assert learning[-1].updates == 100
     assert torch.isfinite(trainer.parts.learner.parameters).all()
     assert not torch.equal(trainer.parts.learner.parameters, before)
+
+
+# fmt: off
+PQN = {
+    "preset":            ["pqn", "cartpole_pqn"],
+    "network":           ["nature_cnn", [256, 256]],
+    "initialization":    ["he_normal", "torch"],
+    "algorithm":         [{"kind": "pqn"}, {"kind": "pqn"}],
+    "loss":              [HALF_SQUARED, HALF_SQUARED],
+    "discount":          [0.99, 0.99],
+    "learning rate":     [2.5e-4, 1e-4],
+    "gradient norm":     [10, 10],
+    "batch":             [128, 128],
+    "memory":            [128 * 32, 32 * 64],
+    "update every":      [128 * 32, 32 * 64],
+    "updates at once":   [2 * 32, 4 * 16],
+    "target":            [None, None],
+    "length":            [50e6 * STEP, 500e3],
+}
+EXPLORATION = {
+    "pqn": [(0, 1), (2.5e6 * STEP, 0.5005), (5e6 * STEP, 0.001), (50e6 * STEP, 0.001)],
+    "cartpole_pqn": [(0, 1), (50e3, 0.6), (100e3, 0.2), (500e3, 0.2)],
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("column", [0, 1])
+def test_pqn_has_the_published_values(column, make_config):
+    name = PQN["preset"][column]
+    config = make_config(f"experiment={name}")
+    differing = {
+        row: (values[column], MEASURED[row](config))
+        for row, values in PQN.items()
+        if row != "preset" and not agree(values[column], MEASURED[row](config))
+    }
+    assert not differing
+    assert config.optimizer.kind == "radam"
+    assert config.network.layer_norm
+    assert config.memory.trace_decay == (0.65, 0.95)[column]
+    assert config.env.num_envs == (128, 32)[column]
+    assert agree(EXPLORATION[name], along(make_traits([config]).plan.exploration, EXPLORATION[name]))
+    rates = dataclasses.asdict(config.optimizer.learning_rate_schedule)
+    assert rates["kind"] == ("constant", "linear")[column]
+    assert rates.get("end", 1) == (1, 0)[column]
+
+
+def test_pqn_learns_breakout_for_a_hundred_updates(make_config):
+    words = ["env.num_envs=4", "memory.capacity_steps=40", "trainer.learn_every_steps=40", "trainer.batch_size=2"]
+    words += ["trainer.updates_per_learn=20", "trainer.total_steps=200", "evaluation.every_steps=null"]
+    trainer = build_trainer([make_config("experiment=pqn", *words, "trainer.threads=1")])
+    list(trainer.run())
+    trainer.close()
+    assert trainer.updates.tolist() == [100]
+    assert torch.isfinite(trainer.parts.learner.parameters).all()

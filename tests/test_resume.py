@@ -50,6 +50,10 @@ KINDS = {
         "network.noise_std=0.5",
         "network.hidden_sizes=[8]",
     ),
+    "rollouts": (
+        *("experiment=cartpole_pqn", "network.hidden_sizes=[8]", "env.num_envs=2", "trainer.learn_every_steps=32"),
+        *("memory.capacity_steps=32", "trainer.updates_per_learn=8"),
+    ),
     "priorities": ("experiment=cartpole", "env.backend=torch", "memory=prioritized", "network.hidden_sizes=[8]"),
     "ranks": ("experiment=cartpole", "memory=ranked", "memory.rank_every_steps=40", "network.hidden_sizes=[8]"),
     "a state machine": ("env=gymnasium", "env.id=Taxi-v4", "env.max_steps=15", "network=tabular"),

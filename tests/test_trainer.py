@@ -123,6 +123,22 @@ def test_members_of_a_population_are_the_runs_they_would_be_alone(make_config, k
                 assert ours.gradient_norm == pytest.approx(theirs.gradient_norm, rel=1e-3, abs=1e-5)
 
 
+def test_members_that_learn_from_rollouts_are_the_runs_they_would_be_alone(make_config):
+    """One begins later, one has another lambda."""
+    shared = ["experiment=cartpole_pqn", *QUIET, "env.num_envs=2", "memory.capacity_steps=20", "trainer.batch_size=4"]
+    shared += ["trainer.learn_every_steps=20", "trainer.updates_per_learn=10", "trainer.total_steps=400"]
+    traits = [[], ["memory.warmup_steps=100"], ["memory.trace_decay=0.2", "optimizer.learning_rate=1e-3"]]
+    configs = [make_config(*shared, f"seed={seed}", *words) for seed, words in enumerate(traits)]
+    population = build_trainer(configs)
+    run(population)
+    assert population.updates.tolist() == [200, 160, 200]
+    for m, config in enumerate(configs):
+        lone = build_trainer([config])
+        run(lone)
+        ours, theirs = population.parts.learner.parameters[m], lone.parts.learner.parameters[0]
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("words", [[], ["evaluation.stop.max_value_change=1e-9"]])
 def test_a_member_that_has_made_its_episodes_changes_nothing_for_the_others(make_config, words):
     """They end at steps of their own, where one alone is evaluated and reported once more."""

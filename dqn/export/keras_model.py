@@ -31,7 +31,7 @@ _SAVED = frozenset(
     {
         "Functional", "InputLayer", "Rescaling", "CategoryEncoding", "Permute", "Flatten", "Activation", "Dense",
         "Conv2D", "GlorotUniform", "Zeros", "DTypePolicy", "__keras_tensor__", "Reshape", "Softmax", "Concatenate",
-        "MaxPooling2D", "Add",
+        "MaxPooling2D", "Add", "LayerNormalization", "Ones",
     }
 )  # fmt: skip
 
@@ -137,6 +137,17 @@ def _same_convolution(layer: nn.Conv2d, images: Any) -> Any:
     return outputs
 
 
+def _layer_norm(layer: nn.LayerNorm, inputs: Any) -> Any:
+    """Of images over flat ones: Keras does not read back a normalization of several axes from .h5 files."""
+    layers = import_keras().layers
+    normalization = layers.LayerNormalization(epsilon=layer.eps)
+    outputs = layers.Reshape(inputs.shape[1:])(normalization(layers.Flatten()(inputs)))
+    # (channels, height, width) -> (height, width, channels)
+    order = (1, 2, 0) if len(layer.normalized_shape) == 3 else (0,)
+    normalization.set_weights([p.detach().numpy().transpose(order).reshape(-1) for p in (layer.weight, layer.bias)])
+    return outputs
+
+
 def _expected_value(layer: ExpectedValue, logits: Any) -> Any:
     return _weighted(layer.atoms.numpy(), import_keras().layers.Softmax()(logits))
 
@@ -185,6 +196,7 @@ _COMPOSED: dict[type[nn.Module], Callable[[Any, Any], Any]] = {
     SharedBias: _shared_bias,
     Dueling: _dueling,
     ImpalaSection: _impala_section,
+    nn.LayerNorm: _layer_norm,
 }
 
 

@@ -22,10 +22,10 @@ _OPERATORS = frozenset(
     f"torch.ops.aten.{name}"
     for name in (
         "_to_copy.default", "add.Tensor", "clone.default", "contiguous.default", "conv2d.default", "div.Tensor",
-        "elu.default", "eq.Tensor", "flatten.using_ints", "linear.default", "max_pool2d.default", "mean.dim",
-        "mul.Tensor", "permute.default", "relu.default", "reshape.default", "sigmoid.default", "silu.default",
-        "softmax.int", "sub.Tensor", "sum.dim_IntList", "sym_size.int", "tanh.default", "to.dtype", "transpose.int",
-        "unflatten.int", "unsqueeze.default", "view.default",
+        "elu.default", "eq.Tensor", "flatten.using_ints", "layer_norm.default", "linear.default",
+        "max_pool2d.default", "mean.dim", "mul.Tensor", "permute.default", "relu.default", "reshape.default",
+        "sigmoid.default", "silu.default", "softmax.int", "sub.Tensor", "sum.dim_IntList", "sym_size.int",
+        "tanh.default", "to.dtype", "transpose.int", "unflatten.int", "unsqueeze.default", "view.default",
     )
 )  # fmt: skip
 _CHECKS = frozenset({"torch.ops.aten._assert_tensor_metadata.default"})  # which the operators do not need

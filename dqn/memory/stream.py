@@ -113,13 +113,7 @@ class StreamStorage:
             steps = steps + goes_on
             is_terminal = goes_on & ((flags & _TERMINATED) != 0)
             terminated, goes_on = terminated | is_terminal, goes_on & ~is_terminal
-        if self._stack > 1:
-            # A frame is in the stack if no episode started after it: no reset in any slot from it up to the last but
-            # one. The slots from the stack's oldest to the one before the transition's own decide.
-            resets = (self._flags.view(-1)[window[..., : self._stack - 1]] & _RESET) != 0  # (M, B, stack - 1)
-            started_after = resets.flip(-1).cumsum(-1).flip(-1) > 0
-            old, new = window[..., : self._stack - 1], window[..., self._stack - 1 :]
-            window = torch.cat([old.masked_fill(started_after, self._frames.blank), new], -1)
+        window = self._without_others(window)
         if window.shape[-1] == self._stack + 1:  # of one step: both stacks share all frames but two
             frames = self._frames.read(window)
             frames_tm1, frames_t = frames[:, :, :-1], frames[:, :, 1:]
@@ -134,6 +128,35 @@ class StreamStorage:
             discount_t=discount_t * ~terminated,
             obs_t=self._stacked(frames_t),
         )
+
+    def observed(self, envs: Tensor, slots: Tensor) -> Tensor:
+        """What was seen before the step calls at (environment, slot), each (M, B) int64 -> (M, B, *observation)."""
+        ring = torch.gather(self._ring_offsets, 1, envs).unsqueeze(-1)
+        window = ring + (slots.unsqueeze(-1) + self._history[: self._stack]) % self.slots
+        return self._stacked(self._frames.read(self._without_others(window)))
+
+    def taken(self, envs: Tensor, slots: Tensor) -> Tensor:
+        """The actions at (environment, slot), each (M, B) int64."""
+        return self._actions.view(-1)[torch.gather(self._ring_offsets, 1, envs) + slots].to(torch.int64)
+
+    def brought(self, slot: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Rewards, whether terminated, and whether it was an autoreset, of a slot's (1,) step call: (M, E) each."""
+        rewards = self._rewards.index_select(2, slot).squeeze(2)
+        flags = self._flags.index_select(2, slot).squeeze(2)
+        return rewards, (flags & _TERMINATED) != 0, (flags & _RESET) != 0
+
+    def _without_others(self, window: Tensor) -> Tensor:
+        """Places of frames (M, B, stack or more), those that a stack shows of earlier episodes replaced by the blank.
+
+        A frame is in the stack if no episode started after it: no reset in any slot from it up to the last but one.
+        The slots from the stack's oldest to the one before the transition's own decide.
+        """
+        if self._stack == 1:
+            return window
+        old, new = window[..., : self._stack - 1], window[..., self._stack - 1 :]
+        resets = (self._flags.view(-1)[old] & _RESET) != 0
+        started_after = resets.flip(-1).cumsum(-1).flip(-1) > 0
+        return torch.cat([old.masked_fill(started_after, self._frames.blank), new], -1)
 
     def _stacked(self, frames: Tensor) -> Tensor:
         """(M, B, stack, *frame) -> (M, B, *observation)."""

@@ -37,6 +37,7 @@ def mlp(
     head: Head = linear,
     per_action: int = 1,
     noise_std: float | None = None,
+    layer_norm: bool = False,
 ) -> nn.Sequential:
     """A multi-layer perceptron; observations are flattened, discrete ones arrive one-hot.
 
@@ -45,24 +46,32 @@ def mlp(
     width = spec.num_states or math.prod(spec.observation_shape)
     layers: list[nn.Module] = [input_layer(spec), nn.Flatten()]
     for size in hidden_sizes[:-1]:
-        layers += [nn.Linear(width, size), ACTIVATIONS[activation]()]
+        layers += [nn.Linear(width, size), *_norm(layer_norm, size), ACTIVATIONS[activation]()]
         width = size
-    stream = partial(_stream, width, hidden_sizes[-1:], ACTIVATIONS[activation], noise_std)
+    stream = partial(_stream, width, hidden_sizes[-1:], ACTIVATIONS[activation], noise_std, layer_norm)
     return nn.Sequential(*layers, *head(stream, spec.num_actions, per_action))
 
 
 def nips_cnn(
-    spec: EnvironmentSpec, head: Head = linear, per_action: int = 1, noise_std: float | None = None
+    spec: EnvironmentSpec,
+    head: Head = linear,
+    per_action: int = 1,
+    noise_std: float | None = None,
+    layer_norm: bool = False,
 ) -> nn.Sequential:
     """The network of DQN 2013 (arXiv 1312.5602, section 4.1)."""
-    return _cnn(spec, [(16, 8, 4), (32, 4, 2)], 256, head, per_action, noise_std)
+    return _cnn(spec, [(16, 8, 4), (32, 4, 2)], 256, head, per_action, noise_std, layer_norm)
 
 
 def nature_cnn(
-    spec: EnvironmentSpec, head: Head = linear, per_action: int = 1, noise_std: float | None = None
+    spec: EnvironmentSpec,
+    head: Head = linear,
+    per_action: int = 1,
+    noise_std: float | None = None,
+    layer_norm: bool = False,
 ) -> nn.Sequential:
     """The network of DQN 2015 (Nature 518, Methods, "Model architecture"); no padding."""
-    return _cnn(spec, [(32, 8, 4), (64, 4, 2), (64, 3, 1)], 512, head, per_action, noise_std)
+    return _cnn(spec, [(32, 8, 4), (64, 4, 2), (64, 3, 1)], 512, head, per_action, noise_std, layer_norm)
 
 
 def impala_cnn(
@@ -83,7 +92,7 @@ def impala_cnn(
     for size in (16 * width, 32 * width, 32 * width):
         layers.append(ImpalaSection(channels, size, rows, columns))
         channels, rows, columns = size, math.ceil(rows / 2), math.ceil(columns / 2)
-    stream = partial(_stream, channels * rows * columns, [hidden_size], nn.ReLU, noise_std)
+    stream = partial(_stream, channels * rows * columns, [hidden_size], nn.ReLU, noise_std, False)
     return nn.Sequential(*layers, nn.ReLU(), nn.Flatten(), *head(stream, spec.num_actions, per_action))
 
 
@@ -107,15 +116,20 @@ def _stream(
     hidden_sizes: Sequence[int],
     activation: Callable[[], nn.Module],
     noise_std: float | None,
+    layer_norm: bool,
     outputs: int,
 ) -> list[nn.Module]:
     """See `dqn.networks.heads.Stream`."""
     layer = nn.Linear if noise_std is None else partial(NoisyLinear, std=noise_std)
     layers: list[nn.Module] = []
     for size in hidden_sizes:
-        layers += [layer(width, size), activation()]
+        layers += [layer(width, size), *_norm(layer_norm, size), activation()]
         width = size
     return [*layers, layer(width, outputs)]
+
+
+def _norm(wanted: bool, *shape: int) -> list[nn.Module]:
+    return [nn.LayerNorm(shape)] if wanted else []
 
 
 def _image_shape(spec: EnvironmentSpec) -> tuple[int, int, int]:
@@ -133,6 +147,7 @@ def _cnn(
     head: Head,
     per_action: int,
     noise_std: float | None,
+    layer_norm: bool,
 ) -> nn.Sequential:
     """Convolutions given as (channels, kernel, stride), each with a ReLU, then one hidden layer.
 
@@ -142,10 +157,11 @@ def _cnn(
     channels, height, width = _image_shape(spec)
     layers: list[nn.Module] = [input_layer(spec)]
     for out_channels, kernel, stride in convolutions:
-        layers += [nn.Conv2d(channels, out_channels, kernel, stride), nn.ReLU()]
+        convolution = nn.Conv2d(channels, out_channels, kernel, stride)
         channels = out_channels
         height, width = (height - kernel) // stride + 1, (width - kernel) // stride + 1
         if height < 1 or width < 1:
             raise ValueError(f"needs larger images than {spec.observation_shape}")
-    stream = partial(_stream, channels * height * width, [hidden_size], nn.ReLU, noise_std)
+        layers += [convolution, *_norm(layer_norm, channels, height, width), nn.ReLU()]
+    stream = partial(_stream, channels * height * width, [hidden_size], nn.ReLU, noise_std, layer_norm)
     return nn.Sequential(*layers, nn.Flatten(), *head(stream, spec.num_actions, per_action))
