@@ -20,7 +20,7 @@ from dqn.envs.stack import pushed
 from dqn.exploration import Policy, Schedule
 from dqn.learner import Learner
 from dqn.memory.batch import Batch
-from dqn.memory.prioritized import PrioritizedMemory
+from dqn.memory.prioritized import PrioritizedMemory, RankedMemory
 from dqn.memory.rollout import RolloutMemory
 from dqn.memory.stream import Experience
 from dqn.memory.uniform import UniformMemory
@@ -171,6 +171,7 @@ class Agent:
     ) -> None:
         """Take in what a step call brought: (M, E, ...) each, see `dqn.envs.base.StepResult`."""
         self._store(actions, frames, rewards, terminated, ended, was_reset)
+        self._note_call()
 
     @property
     def plays(self) -> bool:
@@ -186,6 +187,7 @@ class Agent:
         assert self._environment is not None
         self._environment.prepare(1)
         self._play(draws)
+        self._note_call()
         self._calls += 1
 
     def take_outcomes(self) -> Array:
@@ -215,6 +217,11 @@ class Agent:
     def learning_rates(self) -> Tensor:
         """What an update would learn with now, (M,) float64."""
         return self._plan.learning_rate * self._plan.learning_rate_schedule(self.steps, self.episodes)
+
+    def _note_call(self) -> None:
+        """What is done in Python after a step call has been stored."""
+        if isinstance(self._memory, RankedMemory):
+            self._memory.rank_if_due()
 
     def _choose(self, draws: Tensor) -> Tensor:
         num_envs = self.observations.shape[1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import math
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -18,13 +19,16 @@ from dqn.config import (
     Config,
     ConstantConfig,
     GreedyConfig,
+    IQNConfig,
     LinearConfig,
     MLPConfig,
+    MunchausenIQNConfig,
     NoTargetConfig,
     PiecewiseConfig,
     PQNConfig,
     RolloutMemoryConfig,
     ScheduleConfig,
+    TabularConfig,
     UniformMemoryConfig,
 )
 from dqn.convergence import Convergence
@@ -66,6 +70,10 @@ def _check_memory(config: Config) -> None:
         _check_rollout(config, memory)
     elif not isinstance(memory, UniformMemoryConfig):
         _check_schedule("memory.importance_exponent", memory.importance_exponent)
+        for field, value in _levels(memory.importance_exponent):
+            if value > 1:
+                problem = "at most 1, where weights undo in full what priorities do"
+                raise UserError(f"memory.importance_exponent.{field}", value, problem)
     elif not memory.replacement:
         # Between two transitions there is at most one autoreset, which is none.
         if memory.capacity_steps is not None and memory.capacity_steps < 2 * trainer.batch_size:
@@ -122,6 +130,14 @@ def _check_algorithm(config: Config) -> None:
     if isinstance(algorithm, C51Config) and algorithm.max_value <= algorithm.min_value:
         problem = f"must be above algorithm.min_value={algorithm.min_value:g}"
         raise UserError("algorithm.max_value", algorithm.max_value, problem)
+    if isinstance(algorithm, C51Config):
+        atoms = np.linspace(algorithm.min_value, algorithm.max_value, algorithm.num_atoms).astype(np.float32)
+        if not (np.isfinite(atoms).all() and (np.diff(atoms) > 0).all()):
+            problem = f"with algorithm.min_value={algorithm.min_value:g} its atoms are not {algorithm.num_atoms}"
+            raise UserError("algorithm.max_value", algorithm.max_value, f"{problem} different numbers in float32")
+    if isinstance(algorithm, IQNConfig | MunchausenIQNConfig) and isinstance(config.network, TabularConfig):
+        problem = f"a table has no features, which algorithm={algorithm.kind} needs; use mlp, or algorithm=qr_dqn"
+        raise UserError("network", config.network.kind, problem)
 
 
 def _check_schedules(config: Config) -> None:

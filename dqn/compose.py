@@ -79,8 +79,9 @@ def _leave_out_strays(cls: Any, values: dict[str, Any], path: str, given: Set[st
             continue
         chosen = next((kind for kind in kinds if group.get("kind") in _names(kind)), kinds[0])
         own, others = _fields(chosen), set().union(*map(_fields, kinds))
-        for stray in [field for field in group if field in others - own and f"{key}.{field}" not in given]:
-            del group[stray]
+        for stray in [field for field in group if field in others - own]:
+            if not any(one == f"{key}.{stray}" or one.startswith(f"{key}.{stray}.") for one in given):
+                del group[stray]
         _leave_out_strays(chosen, group, f"{key}.", given)
 
 

@@ -271,7 +271,7 @@ class PrioritizedMemoryConfig(MemoryConfig):
     """conf/memory/prioritized.yaml."""
 
     kind: Literal["prioritized"]
-    priority_exponent: Annotated[NonNegativeFloat, TRAIT]
+    priority_exponent: Annotated[float, Field(ge=0, le=10)]
     priority_offset: NonNegativeFloat
     uniform_share: Fraction
     stratified: bool
@@ -284,7 +284,7 @@ class RankedMemoryConfig(MemoryConfig):
     """conf/memory/ranked.yaml."""
 
     kind: Literal["ranked"]
-    priority_exponent: Annotated[NonNegativeFloat, TRAIT]
+    priority_exponent: Annotated[float, Field(ge=0, le=10)]
     rank_every_steps: Positive
     uniform_share: Fraction
     stratified: bool
@@ -468,7 +468,7 @@ class MunchausenIQNConfig:
     kind: Literal["munchausen_iqn"]
     discount: Annotated[Fraction, TRAIT]
     alpha: Annotated[Fraction, TRAIT]
-    temperature: Annotated[PositiveFloat, TRAIT]
+    temperature: Annotated[float, Field(ge=1e-6, allow_inf_nan=False), TRAIT]
     min_log_policy: Annotated[float, Field(le=0, allow_inf_nan=False), TRAIT]
     num_fractions: Annotated[int, Field(ge=1, le=10_000)]
     num_target_fractions: Annotated[int, Field(ge=1, le=10_000)]
@@ -493,7 +493,7 @@ class MunchausenDQNConfig:
     kind: Literal["munchausen_dqn"]
     discount: Annotated[Fraction, TRAIT]
     alpha: Annotated[Fraction, TRAIT]
-    temperature: Annotated[PositiveFloat, TRAIT]
+    temperature: Annotated[float, Field(ge=1e-6, allow_inf_nan=False), TRAIT]
     min_log_policy: Annotated[float, Field(le=0, allow_inf_nan=False), TRAIT]
     loss: LossConfig
 

@@ -181,10 +181,9 @@ def _make_memory(config: Config, spec: EnvironmentSpec, traits: Traits) -> Unifo
         assert traits.trace_decay is not None
         del shared["n_step"]
         return RolloutMemory(traits.trace_decay, **shared)
-    assert traits.priority_exponent is not None
     offset = settings.priority_offset if isinstance(settings, PrioritizedMemoryConfig) else 0.0
     priorities = Priorities(
-        traits.priority_exponent, offset, settings.uniform_share, settings.stratified, settings.normalization
+        settings.priority_exponent, offset, settings.uniform_share, settings.stratified, settings.normalization
     )
     if isinstance(settings, RankedMemoryConfig):
         return RankedMemory(priorities, math.ceil(settings.rank_every_steps / num_envs), **shared)
@@ -202,7 +201,6 @@ def make_traits(configs: Sequence[Config]) -> Traits:
     return Traits(
         seeds=tuple(c.seed for c in configs),
         warmup_steps=np.array([c.memory.warmup_steps for c in configs]),
-        priority_exponent=_priority_exponent(configs, _memory_device(first, device)),
         trace_decay=_trace_decay(configs, _memory_device(first, device)),
         discount=_trait([c.algorithm.discount for c in configs], _memory_device(first, device)),
         max_gradient_norm=_trait([c.optimizer.max_gradient_norm or float("inf") for c in configs], device),
@@ -465,12 +463,6 @@ def _importance_exponent(configs: Sequence[Config], device: torch.device) -> exp
     memories = [c.memory for c in configs]
     schedules = [m.importance_exponent for m in memories if isinstance(m, PrioritizedMemoryConfig | RankedMemoryConfig)]
     return _make_schedule(schedules, device) if schedules else None
-
-
-def _priority_exponent(configs: Sequence[Config], device: torch.device) -> Tensor | None:
-    memories = [c.memory for c in configs]
-    exponents = [m.priority_exponent for m in memories if isinstance(m, PrioritizedMemoryConfig | RankedMemoryConfig)]
-    return _trait(exponents, device, torch.float64) if exponents else None
 
 
 def _make_optimizer(configs: Sequence[Config], device: torch.device) -> optim.Optimizer:

@@ -49,11 +49,10 @@ class Stream:
 
     def _draw(self, block: int) -> None:
         """Have a whole block at hand, since setting up a generator costs far more than drawing from it."""
-        draws = [
-            np.random.Generator(np.random.Philox(_seed_sequence(seed, self._purpose, block))).random(
-                (_BLOCK, *self._shape)
-            )
-            for seed in self._seeds
-        ]
-        self._block = torch.from_numpy(np.stack(draws, axis=1)).to(self._device).unbind()
+        self._block = ()  # before there are others: they may be large
+        draws = np.empty((_BLOCK, len(self._seeds), *self._shape))
+        for m, seed in enumerate(self._seeds):
+            generator = np.random.Generator(np.random.Philox(_seed_sequence(seed, self._purpose, block)))
+            draws[:, m] = generator.random((_BLOCK, *self._shape))
+        self._block = torch.from_numpy(draws).to(self._device).unbind()
         self._first = block * _BLOCK

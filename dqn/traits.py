@@ -21,7 +21,6 @@ class Traits:
 
     seeds: tuple[int, ...]
     warmup_steps: Array  # (M,) int64
-    priority_exponent: Tensor | None  # (M,) float64, of a memory with priorities
     trace_decay: Tensor | None  # (M,), of a rollout: lambda
     discount: Tensor  # (M,)
     max_gradient_norm: Tensor  # (M,), inf for none

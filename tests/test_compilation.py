@@ -177,7 +177,7 @@ def test_storing_copies_no_large_memory_when_compiled(has_priorities, cache, mon
     spec = EnvironmentSpec((1,), "float32", 1, None, 2, ("", ""), 1, None)
     settings = {"capacity_steps": 4_000_000, "discount": torch.tensor([0.99]), "device": torch.device("cpu")}
     if has_priorities:
-        priorities = Priorities(torch.tensor([0.6]), 0.01, 0.0, True, "batch")
+        priorities = Priorities(0.6, 0.01, 0.0, True, "batch")
         memory = PrioritizedMemory(priorities, spec=spec, num_envs=2, **settings)
     else:
         memory = UniformMemory(spec, 2, replacement=True, **settings)

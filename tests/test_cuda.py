@@ -22,6 +22,27 @@ QUIET = (
 MEMORY = ("memory.capacity_steps=200", "memory.warmup_steps=40")
 RUNS = {
     "vectors": ("experiment=cartpole", "network.hidden_sizes=[16]", "trainer.batch_size=8", "trainer.total_steps=400"),
+    "all parts of Rainbow": (
+        *("experiment=cartpole_rainbow", "trainer.batch_size=8", "trainer.total_steps=400", "env.num_envs=2"),
+        "network.hidden_sizes=[16]",
+    ),
+    "ranks, fractions": (
+        *("experiment=cartpole_iqn", "memory=ranked", "memory.rank_every_steps=50", "trainer.batch_size=8"),
+        *("trainer.total_steps=400", "network.hidden_sizes=[16]"),
+    ),
+    "shifted images": (
+        *("experiment=breakout", "network=impala_cnn", "trainer.random_shift_pixels=4", "trainer.total_steps=120"),
+        "optimizer.learning_rate=1e-3",
+    ),
+    "rollouts": (
+        *("experiment=cartpole_pqn", "network.hidden_sizes=[16]", "env.num_envs=2", "trainer.learn_every_steps=20"),
+        *(
+            "memory.capacity_steps=20",
+            "trainer.updates_per_learn=10",
+            "trainer.batch_size=4",
+            "trainer.total_steps=200",
+        ),
+    ),
     "images": ("experiment=breakout", "trainer.total_steps=120", "optimizer.learning_rate=1e-3"),
 }
 

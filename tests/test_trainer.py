@@ -91,9 +91,6 @@ def test_members_of_a_population_are_the_runs_they_would_be_alone(make_config, k
         shared.append("memory.replacement=false")
     has_loss = kind not in ("c51", "quantiles", "implicit quantiles", "munchausen, implicit", "rainbow")
     words = [[word for word in of_one.split() if has_loss or "algorithm.loss" not in word] for of_one in TRAITS]
-    if has_priorities:
-        exponents = zip(words, (0.3, 0.6, 0.9), strict=True)
-        words = [[*of_one, f"memory.priority_exponent={exponent}"] for of_one, exponent in exponents]
     configs = [make_config(*shared, *traits) for traits in words]
     population = build_trainer(configs)
     together = run(population)
@@ -498,9 +495,14 @@ def test_an_evaluation_that_was_broken_off_is_played_first_when_the_run_goes_on(
     assert next(iter(event for event in run(again) if not isinstance(event, Episode))) == expected
 
 
-def test_divergence_ends_the_run_before_anything_is_saved(make_config):
+MEMORIES = ("uniform", "prioritized", "ranked")
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_divergence_ends_the_run_before_anything_is_saved(memory, make_config):
     config = make_config(
         *PLAIN,
+        f"memory={memory}",
         "logger=none",
         "optimizer=sgd",
         "optimizer.learning_rate=1e30",
@@ -515,8 +517,9 @@ def test_divergence_ends_the_run_before_anything_is_saved(make_config):
     assert not [e for e in events if isinstance(e, (Pause, Evaluation))]
 
 
-def test_a_diverged_member_leaves_the_others_alone(make_config):
-    overrides = [*PLAIN, *QUIET, "trainer.total_steps=1300", "optimizer=sgd", "algorithm/loss=mse"]
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_a_diverged_member_leaves_the_others_alone(memory, make_config):
+    overrides = [*PLAIN, *QUIET, "trainer.total_steps=1300", "optimizer=sgd", "algorithm/loss=mse", f"memory={memory}"]
     overrides += ["optimizer.max_gradient_norm=null"]
     sane, mad = make_config(*overrides, "seed=1"), make_config(*overrides, "optimizer.learning_rate=1e30")
     trainer = build_trainer([mad, sane])
@@ -527,6 +530,18 @@ def test_a_diverged_member_leaves_the_others_alone(make_config):
     torch.testing.assert_close(
         trainer.parts.learner.parameters[1], lone.parts.learner.parameters[0], rtol=1e-5, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_a_member_whose_memory_is_empty_waits(memory, make_config):
+    """A memory of one step call holds nothing right after an autoreset."""
+    words = [*PLAIN, *QUIET, "env.backend=gymnasium", "env.num_envs=1", f"memory={memory}"]
+    words += ["memory.n_step=4", "memory.capacity_steps=1", "memory.warmup_steps=5", "trainer.learn_every_steps=1"]
+    configs = [make_config(*words, "trainer.total_steps=150", "trainer.batch_size=2", f"seed={s}") for s in range(3)]
+    trainer = build_trainer(configs)
+    run(trainer)
+    assert len(set(trainer.updates.tolist())) > 1
+    assert torch.isfinite(trainer.parts.learner.parameters).all()
 
 
 def test_two_runs_of_one_seed_are_the_same_to_the_bit(make_config):

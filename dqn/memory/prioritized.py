@@ -13,7 +13,7 @@ from dqn.memory.stream import Experience
 from dqn.memory.sum_tree import SumTree
 from dqn.memory.uniform import UniformMemory
 
-_LEAST = torch.finfo(torch.float32).tiny  # a priority, so that a weight of 0 means that nothing is there
+_LEAST = torch.finfo(torch.float32).tiny  # a weight: 0 means that nothing is there
 
 
 @dataclass(frozen=True)
@@ -21,14 +21,14 @@ class Priorities:
     """How priorities become probabilities, and these the importance of what is drawn.
 
     Attributes:
-        exponent: omega of the sampling probabilities, (M,); 0 is uniform. The paper's alpha.
+        exponent: the paper's alpha; 0 is uniform.
         offset: added to every priority, so that none is 0.
         uniform_share: of the draws that ignore priorities.
         stratified: whether a batch has one draw from each of B equal shares of the probability (appendix B.2.1).
         normalization: whether the greatest importance, which is to be 1, is taken over the batch or all of the memory.
     """
 
-    exponent: Tensor
+    exponent: float
     offset: float
     uniform_share: float
     stratified: bool
@@ -50,7 +50,6 @@ class PrioritizedMemory(UniformMemory):
         super().__init__(**memory, replacement=True)
         members = len(self._joined)
         self._priorities = priorities
-        self._exponent = priorities.exponent.unsqueeze(-1)
         self._tree = SumTree(members, self._length, self.device)
         self._highest = torch.ones((members, 1), device=self.device)
 
@@ -63,10 +62,10 @@ class PrioritizedMemory(UniformMemory):
         joins = self._storage.is_transition(complete)
         joins = torch.cat([joins, torch.zeros_like(joins)], dim=1)
         priorities = torch.where(joins, self._highest, -1.0)
-        self._keep(places, priorities, self._weights(self._highest) * joins, active=None)
+        self._keep(places, priorities, torch.where(joins, self._weights(self._highest), 0.0), active=None)
 
     def draw(self, uniforms: Tensor) -> Tensor:
-        """Places (M, B) of transitions, chosen by uniforms (M, B) in [0, 1) float64; the memory must not be empty."""
+        """Places (M, B) of transitions, chosen by uniforms (M, B) in [0, 1) float64; of an empty memory, of nothing."""
         share, batch_size = self._priorities.uniform_share, uniforms.shape[1]
         if self._priorities.stratified:
             uniforms = (torch.arange(batch_size, device=uniforms.device) + uniforms) / batch_size
@@ -103,30 +102,39 @@ class PrioritizedMemory(UniformMemory):
         self._keep(places, priorities, self._weights(priorities), active)
 
     def _keep(self, places: Tensor, priorities: Tensor, weights: Tensor, active: Tensor | None) -> None:
-        """Priorities (M, K) at places (M, K), equal at equal ones, and their weights, of active members (M,) or of all.
+        """Take in the weights (M, K) of places (M, K), equal at equal ones, of active members (M,) or of all.
 
-        Where nothing can be drawn the priority is -1 and the weight 0.
+        Args:
+            places: where.
+            priorities: of which the weights are made, (M, K); -1 where nothing can be drawn.
+            weights: 0 there.
+            active: whose.
         """
         self._tree.put(places, _of_active(weights, self._tree.weights.gather(1, places), active))
 
     def _weights(self, priorities: Tensor) -> Tensor:
         """Of priorities (M, K) float32 -> (M, K) float64, above 0."""
-        return (priorities.to(torch.float64) + self._priorities.offset).clamp(min=_LEAST) ** self._exponent
+        return ((priorities.to(torch.float64) + self._priorities.offset) ** self._priorities.exponent).clamp(min=_LEAST)
 
     def _likelihood(self, by_weight: Tensor) -> Tensor:
         share = self._priorities.uniform_share
         return (1.0 - share) * by_weight + share
 
     def state_dict(self, since: Sequence[int] | None = None) -> dict[str, Any]:
-        """See `UniformMemory.state_dict`; and the weights, (M, E, slots)."""
-        weights = self._tree.weights.view(len(self._joined), -1, self._storage.slots)
-        return {**super().state_dict(since), "weights": weights, "highest_priority": self._highest}
+        """See `UniformMemory.state_dict`; and the tree's, with weights (M, E, slots)."""
+        tree = self._tree.state_dict()
+        tree["weights"] = tree["weights"].view(len(self._joined), -1, self._storage.slots)
+        return {**super().state_dict(since), "tree": tree, "highest_priority": self._highest}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` gave; of a smaller memory too, if that was never full."""
         super().load_state_dict(state)
-        self._widen(self._tree.weights, state["weights"], 0.0)
-        self._tree.sum_up()
+        tree = dict(state["tree"])
+        if tree["weights"].shape[-1] == self._storage.slots:
+            self._tree.load_state_dict({**tree, "weights": tree["weights"].flatten(1)})
+        else:
+            self._widen(self._tree.weights, tree["weights"], 0.0)
+            self._tree.sum_up()
         self._highest.copy_(state["highest_priority"])
 
     def _widen(self, by_place: Tensor, saved: Tensor, elsewhere: float) -> None:
@@ -149,24 +157,23 @@ class RankedMemory(PrioritizedMemory):
 
     def __init__(self, priorities: Priorities, every_calls: int, **memory: Any) -> None:
         super().__init__(priorities, **memory)
-        self.is_traceable = False  # whether it is time is decided in Python
-        self._every_calls = every_calls
+        self._every_calls, self._calls_made = every_calls, 0
         # Where nothing can be drawn -1, which is below all of them.
         self._by_place = torch.full(self._tree.weights.shape, -1.0, device=self.device)
         self._ascending = self._by_place.clone()  # as of when all were ranked
 
-    def add(self, experience: Experience) -> None:
-        """Put what a step call brought; the transitions that are complete now have the first rank."""
-        super().add(experience)
-        if int(self._storage.calls) % self._every_calls == 0:
-            self._rank()
+    def rank_if_due(self) -> None:
+        """After each step call has been added: rank all, if it is time."""
+        self._calls_made += 1
+        if self._calls_made % self._every_calls == 0:
+            self.rank()
 
-    def _rank(self) -> None:
-        """Rank all, of equals the older place first."""
+    def rank(self) -> None:
+        """Rank all; of equals that with the greater place comes first."""
         ascending, order = self._by_place.sort(stable=True, dim=1)
         self._ascending.copy_(ascending)
         ranks = torch.arange(order.shape[1], 0, -1, dtype=torch.float64, device=self.device).expand(order.shape)
-        weights = (ranks**-self._exponent).masked_fill(ascending < 0, 0.0)
+        weights = (ranks**-self._priorities.exponent).masked_fill(ascending < 0, 0.0)
         self._tree.weights.scatter_(1, order, weights)
         self._tree.sum_up()
 
@@ -177,16 +184,18 @@ class RankedMemory(PrioritizedMemory):
 
     def _weights(self, priorities: Tensor) -> Tensor:
         higher = self._ascending.shape[1] - torch.searchsorted(self._ascending, priorities.contiguous(), right=True)
-        return (higher + 1).to(torch.float64) ** -self._exponent
+        return (higher + 1).to(torch.float64) ** -self._priorities.exponent
 
     def state_dict(self, since: Sequence[int] | None = None) -> dict[str, Any]:
         """See `PrioritizedMemory.state_dict`; and the priorities, by place and as they were when they were ranked."""
         by_place = self._by_place.view(len(self._joined), -1, self._storage.slots)
-        return {**super().state_dict(since), "priorities": by_place, "ascending_priorities": self._ascending}
+        ranking = {"priorities": by_place, "ascending_priorities": self._ascending, "calls_made": self._calls_made}
+        return {**super().state_dict(since), **ranking}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` gave; of a smaller memory too, if that was never full."""
         super().load_state_dict(state)
+        self._calls_made = state["calls_made"]
         self._widen(self._by_place, state["priorities"], -1.0)
         self._ascending.fill_(-1.0)
         self._ascending[:, -state["ascending_priorities"].shape[1] :] = state["ascending_priorities"]

@@ -15,7 +15,7 @@ class SumTree:
 
     Two levels, each of about the square root of N, are faster than the twenty of a binary tree: a batch of draws is two
     cumulative sums over rows that lie in memory as they are read. Sums are always taken over all of their weights,
-    never brought up to date by differences: they depend on the weights alone, and do not drift.
+    never brought up to date by differences: they do not drift.
 
     Args:
         members: M.
@@ -48,6 +48,15 @@ class SumTree:
         """The least weight above 0, (M, 1); inf if there is none."""
         return _least(self._least)
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """Weights and sums, whose last bits depend on who took them: compiled code adds in another order."""
+        return {"weights": self.weights, "sums": self._sums, "least": self._least}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over what `state_dict` gave, of a tree of as many places."""
+        for mine, saved in ((self.weights, "weights"), (self._sums, "sums"), (self._least, "least")):
+            mine.copy_(state[saved])
+
     def sum_up(self) -> None:
         """Take all sums anew."""
         blocks = self._weights.view(*self._sums.shape, self._width)
@@ -66,13 +75,13 @@ class SumTree:
     def draw(self, uniforms: Tensor) -> Tensor:
         """Places (M, K) int64 by uniforms (M, K) in [0, 1): each with the probability of its share of the total.
 
-        Of a member all of whose weights are 0 nothing can be drawn: the places are without meaning.
+        Of a member all of whose weights are 0, or one of whose weights is no number, the places are without meaning.
         """
         sums = self._sums.cumsum(-1)
         wanted, blocks = _search(sums, uniforms * sums[:, -1:])
         before = sums.gather(1, (blocks - 1).clamp(min=0)).masked_fill(blocks == 0, 0.0)
         _, within = _search(self._rows(blocks).cumsum(-1), (wanted - before).unsqueeze(-1))
-        return blocks * self._width + within.squeeze(-1)
+        return (blocks * self._width + within.squeeze(-1)).clamp(max=self._places - 1)
 
     def _rows(self, blocks: Tensor) -> Tensor:
         """The weights of blocks (M, K) -> (M, K, width)."""

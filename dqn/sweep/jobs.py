@@ -80,6 +80,13 @@ def back_to_common_checkpoint(jobs: Sequence[Job]) -> int | None:
     return max(common, default=None)
 
 
+def _checked_rounds(rounds: Any) -> list[list[list[int]]]:
+    numbers = _flat(rounds)
+    if not all(isinstance(number, int) for number in numbers) or len(set(numbers)) < len(numbers):
+        raise ValueError("its rounds are no numbers of jobs")
+    return [[list(population) for population in populations] for populations in rounds]
+
+
 def _flat(rounds: Iterable[Iterable[Iterable[int]]]) -> list[int]:
     """The numbers of all jobs."""
     return [number for populations in rounds for population in populations for number in population]
@@ -123,7 +130,7 @@ class Manifest:
             try:
                 record = json.loads(self._path.read_text(encoding="utf-8"))
                 self._jobs = {job["number"]: job for job in record["jobs"]}
-                self._rounds = record.get("rounds", [])
+                self._rounds = _checked_rounds(record.get("rounds", []))
             except (ValueError, KeyError, TypeError) as error:
                 raise UserError("sweep.resume", folder, f"{MANIFEST} is damaged: {error}") from error
         self._unclaimed = dict(self._jobs)

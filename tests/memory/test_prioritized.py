@@ -13,10 +13,11 @@ from scipy import stats
 from torch import Tensor
 
 from dqn.memory.prioritized import Priorities, PrioritizedMemory, RankedMemory
+from dqn.memory.stream import Experience
 from dqn.memory.uniform import UniformMemory
 
 CPU = torch.device("cpu")
-EXPONENTS = torch.tensor([0.6, 1.0], dtype=torch.float64)
+EXPONENT = 0.6
 Kind = Literal["proportional", "ranked"]
 
 
@@ -32,7 +33,7 @@ def make_memory(
     num_envs: int = 2,
 ) -> PrioritizedMemory:
     offset = 0.01 if kind == "proportional" else 0.0
-    priorities = Priorities(EXPONENTS, offset, uniform_share, stratified, normalization)
+    priorities = Priorities(EXPONENT, offset, uniform_share, stratified, normalization)
     settings: dict[str, Any] = {
         "spec": make_spec(stack=stack),
         "num_envs": num_envs,
@@ -50,6 +51,13 @@ def started(memory: PrioritizedMemory, stack: int = 1, num_envs: int = 2, seed: 
     stream = RandomStream(make_spec(stack=stack), 2, num_envs, seed)
     memory.start(stream.frames())
     return stream
+
+
+def put(memory: PrioritizedMemory, experience: Experience) -> None:
+    """As the agent does."""
+    memory.add(experience)
+    if isinstance(memory, RankedMemory):
+        memory.rank_if_due()
 
 
 def all_places(memory: UniformMemory, m: int) -> list[int]:
@@ -94,7 +102,7 @@ def test_what_has_a_weight_is_what_can_be_drawn(kind: Kind, n_step: int, stack: 
             if kind == "ranked":  # never ranked, so that everything has the first rank
                 weights = dict.fromkeys(expected[m], 1.0)
             else:
-                weights = {place: (p + 0.01) ** float(EXPONENTS[m]) for place, p in expected[m].items()}
+                weights = {place: (p + 0.01) ** EXPONENT for place, p in expected[m].items()}
             assert weights_by_place(memory, m) == pytest.approx(weights, rel=1e-6)
 
 
@@ -103,7 +111,7 @@ def filled(memory: PrioritizedMemory, calls: int = 40) -> None:
     stream = started(memory)
     rng = np.random.default_rng(2)
     for _ in range(calls):
-        memory.add(stream.step())
+        put(memory, stream.step())
         if (memory.size > 0).all():
             drawn = memory.draw(torch.from_numpy(rng.random((2, 8))))
             memory.prioritize(drawn, torch.from_numpy(rng.exponential(size=(2, 8)).astype(np.float32)))
@@ -169,12 +177,11 @@ def test_ranks_are_exact_where_all_are_ranked_anew() -> None:
     memory = make_memory("ranked", every_calls=1)
     assert isinstance(memory, RankedMemory)
     filled(memory)
-    memory.add(started(memory).step())
+    put(memory, started(memory).step())
     for m in range(2):
         priorities = {place: float(memory._by_place[m, place]) for place in all_places(memory, m)}
         order = sorted(priorities, key=lambda place: (priorities[place], place))
-        exponent = float(EXPONENTS[m])
-        expected = {place: (len(order) - i) ** -exponent for i, place in enumerate(order)}
+        expected = {place: (len(order) - i) ** -EXPONENT for i, place in enumerate(order)}
         assert weights_by_place(memory, m) == pytest.approx(expected)
 
 
@@ -182,7 +189,7 @@ def test_between_rankings_a_priority_has_the_rank_that_it_would_have_had() -> No
     memory = make_memory("ranked", every_calls=10**9)
     assert isinstance(memory, RankedMemory)
     filled(memory)
-    memory._rank()
+    memory.rank()
     then = memory._by_place.clone()
     drawn = memory.draw(torch.from_numpy(np.random.default_rng(6).random((2, 8))))
     priorities = torch.linspace(0.0, 5.0, 16).view(2, 8)
@@ -191,7 +198,7 @@ def test_between_rankings_a_priority_has_the_rank_that_it_would_have_had() -> No
         for place in set(drawn[m].tolist()):
             mine = float(priorities[m][drawn[m] == place].max())
             rank = 1 + int((then[m] > mine).sum())
-            assert float(memory._tree.weights[m, place]) == pytest.approx(rank ** -float(EXPONENTS[m]))
+            assert float(memory._tree.weights[m, place]) == pytest.approx(rank**-EXPONENT)
 
 
 @pytest.mark.parametrize("kind", ["proportional", "ranked"])
@@ -227,7 +234,7 @@ def test_a_restored_memory_goes_on_as_the_one_that_was_saved(kind: Kind, calls: 
         drawn: list[Tensor] = []
         uniforms, priorities = torch.from_numpy(rng.random((2, 8))), torch.from_numpy(rng.random((2, 8))).float() * 2
         for one in (memory, restored):
-            one.add(experience)
+            put(one, experience)
             if (one.size > 0).all():
                 drawn.append(one.draw(uniforms))
                 one.prioritize(drawn[-1], priorities)
@@ -240,3 +247,25 @@ def test_a_restored_memory_goes_on_as_the_one_that_was_saved(kind: Kind, calls: 
         assert sorted(weights_by_place(restored, m).values()) == pytest.approx(
             sorted(weights_by_place(memory, m).values())
         )
+
+
+def test_what_is_no_number_in_one_member_harms_no_other() -> None:
+    """Its own places are those of slots that exist, whatever they hold."""
+    memory, whole = make_memory(), make_memory()
+    for one in (memory, whole):
+        filled(one)
+    uniforms = torch.from_numpy(np.random.default_rng(1).random((2, 8)))
+    drawn = memory.draw(uniforms)
+    priorities = torch.ones(2, 8)
+    whole.prioritize(drawn, priorities)
+    priorities[0] = float("nan")
+    memory.prioritize(drawn, priorities)
+    stream = RandomStream(make_spec(), 2, 2, seed=3)
+    for _ in range(40):
+        experience = stream.step()
+        for one in (memory, whole):
+            one.add(experience)
+        places = memory.draw(uniforms)
+        assert int(places.max()) < memory._length
+        assert torch.equal(places[1], whole.draw(uniforms)[1])
+        memory.read(places)

@@ -410,6 +410,15 @@ def test_a_run_in_which_another_process_trains_is_left_alone(launch, tmp_path, c
     assert not (begun / ".lock").exists()
 
 
+@pytest.mark.parametrize("rounds", [5, None, [5], [[5]], [[["x"]]], [[[0], [0]]]])
+def test_a_record_that_is_no_plan_is_called_damaged(rounds, launch, tmp_path):
+    launch(tmp_path, [["seed=0"]], "trainer.total_steps=100")
+    record = json.loads((tmp_path / "sweep.json").read_text())
+    (tmp_path / "sweep.json").write_text(json.dumps({**record, "rounds": rounds}))
+    with pytest.raises(UserError, match=r"sweep.json is damaged"):
+        launch(tmp_path, [["seed=0"]], "trainer.total_steps=100", resume=True)
+
+
 def test_a_stack_goes_on_from_the_last_step_that_is_whole_in_all(launch, tmp_path, capfd):
     with pytest.raises(KeyboardInterrupt):
         launch(tmp_path, [["seed=0"], ["seed=1"]], judge=stops(0, 200, ctrl_c))

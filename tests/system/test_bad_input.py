@@ -44,6 +44,35 @@ MISTAKES = {
         ["memory.replacement=false", "memory.warmup_steps=10"],
         "memory.warmup_steps=10: learning cannot start before a batch of",
     ),
+    "quantiles of a table": (
+        ["experiment=gridworld_dqn", "network=tabular", "algorithm=iqn"],
+        "network=tabular: a table has no features, which algorithm=iqn needs; use mlp, or algorithm=qr_dqn",
+    ),
+    "more than all of the importance": (
+        ["memory=prioritized", "memory.importance_exponent.start=7"],
+        "memory.importance_exponent.start=7.0: at most 1",
+    ),
+    "importance where there is none": (
+        ["memory.importance_exponent.start=0.5"],
+        "memory.importance_exponent",
+    ),
+    "atoms too close": (
+        ["algorithm=c51", "algorithm.min_value=0", "algorithm.max_value=1e-50"],
+        "algorithm.max_value=1e-50: with algorithm.min_value=0 its atoms are not 51 different numbers in float32",
+    ),
+    "a rollout of parts": (
+        ["experiment=cartpole_pqn", "trainer.learn_every_steps=1024"],
+        "trainer.learn_every_steps=1024: what comes of memory=rollout is learned once, when it is whole",
+    ),
+    "epochs of parts": (
+        ["experiment=cartpole_pqn", "trainer.updates_per_learn=10"],
+        "trainer.updates_per_learn=10: epochs are whole: a multiple of memory.capacity_steps / trainer.batch_size = 16",
+    ),
+    "returns without a rollout": (["algorithm=pqn"], "algorithm=pqn: learns returns as they are"),
+    "a rollout for others": (
+        ["experiment=cartpole_pqn", "algorithm=dqn"],
+        "algorithm=dqn: memory=rollout makes returns for algorithm=pqn only",
+    ),
     "images needed": (["network=nature_cnn"], "network=nature_cnn: needs images, but observations are float32 (4,)"),
     "states needed": (["network=tabular"], "network=tabular: needs discrete states, but observations are float32 (4,)"),
     "unknown game": (["env=atari", "env.game=breakot"], "env.game=breakot: "),
