@@ -23,11 +23,20 @@ MEAN = 1 / 32  # what a sum over a batch of 32 is to be multiplied with
 TD, DOUBLE = {"kind": "dqn", "double": False}, {"kind": "dqn", "double": True}
 C51 = {"kind": "c51", "double": False, "num_atoms": 51, "min_value": -10, "max_value": 10}
 QR_DQN = {"kind": "qr_dqn", "double": False, "num_quantiles": 200, "threshold": 1}
+FRACTIONS = {
+    "num_fractions": 64,
+    "num_target_fractions": 64,
+    "num_acting_fractions": 32,
+    "num_cosines": 64,
+    "threshold": 1,
+}
+IQN = {"kind": "iqn", "double": False, **FRACTIONS}
 MUNCHAUSEN = {"kind": "munchausen_dqn", "alpha": 0.9, "temperature": 0.03, "min_log_policy": -1}
 
 HUBER, SQUARED, HALF_SQUARED = ("huber", 1), ("mse", 1), ("mse", 0.5)
 UNIFORM = {"kind": "uniform"}
 PROPORTIONAL = {"kind": "prioritized", "priority_exponent": 0.6, "uniform_share": 0, "normalization": "batch"}
+ROOTS = {**PROPORTIONAL, "priority_exponent": 0.5}
 RANKS = {**PROPORTIONAL, "kind": "ranked", "priority_exponent": 0.7}
 
 # Nature's minimum of the squared gradient is that of a sum over the batch; in the square, a mean counts twice.
@@ -130,50 +139,102 @@ DESCENDANTS = {
     "cap in frames":     [108_000, 108_000, 108_000, 108_000, 27e3 / FRAME],
     "evaluation's cap":  [108_000, 108_000, 108_000, 108_000, 27e3 / FRAME],
 }
-PROJECTS = {
-    "preset":            ["dopamine_dqn", "dopamine_dqn_adam", "cleanrl_dqn", "sb3_zoo_dqn", "keras_rl_dqn"],
+# Noisy layers, implicit quantiles, and several ideas in one agent.
+COMBINED = {
+    "preset":            ["noisy", "rainbow", "iqn", "munchausen_iqn", "dopamine_rainbow"],
     "network":           ["nature_cnn", "nature_cnn", "nature_cnn", "nature_cnn", "nature_cnn"],
-    "head":              ["linear", "linear", "linear", "linear", "linear"],
-    "initialization":    ["xavier_uniform", "xavier_uniform", "torch", "torch", "xavier_uniform"],
-    "algorithm":         [TD, TD, TD, TD, DOUBLE],
-    "loss":              [HUBER, SQUARED, SQUARED, HUBER, HUBER],
+    "head":              ["linear", "dueling", "linear", "linear", "linear"],
+    "noise":             [0.5, 0.5, None, None, None],
+    "initialization":    ["torch", "torch", "torch", "torch", "torch"],
+    "algorithm":         [TD, {**C51, "double": True}, IQN, {**MUNCHAUSEN, **FRACTIONS, "kind": "munchausen_iqn"}, C51],
+    "loss":              [HUBER, None, None, None, None],
     "discount":          [0.99, 0.99, 0.99, 0.99, 0.99],
-    "learning rate":     [2.5e-4, 6.25e-5, 1e-4, 1e-4, 2.5e-4],
-    "optimizer":         [TENSORFLOW, adam(1.5e-4), adam(1e-8), adam(1e-8), adam(1e-7)],
-    "gradient norm":     [None, None, None, 10, None],
+    "learning rate":     [2.5e-4, 6.25e-5, 5e-5, 5e-5, 6.25e-5],
+    "optimizer":         [DEEPMIND, adam(1.5e-4), adam(0.01 / 32), adam(3.125e-4), adam(1.5e-4)],
+    "gradient norm":     [None, None, None, None, None],
     "batch":             [32, 32, 32, 32, 32],
-    "update every":      [4 * STEP, 4 * STEP, 4 * STEP, 4 * STEP, 4 * STEP],
+    "update every":      [16 * FRAME, 16 * FRAME, 16 * FRAME, 4 * STEP, 4 * STEP],
     "updates at once":   [1, 1, 1, 1, 1],
-    "memory":            [1e6, 1e6, 1e6, 100e3, 1e6],
-    "warm-up":           [20e3 * STEP, 20e3 * STEP, 80e3 * STEP, 100e3 * STEP, 50e3 * STEP],
-    "priorities":        [UNIFORM, UNIFORM, UNIFORM, UNIFORM, UNIFORM],
-    "importance":        [None, None, None, None, None],
-    "n-step":            [1, 1, 1, 1, 1],
-    "target":            [8e3 * STEP, 8e3 * STEP, 1e3 * STEP, 1e3 * STEP, 10e3 * STEP],
+    "memory":            [1e6, 1e6, 1e6, 1e6, 1e6],
+    "warm-up":           [200e3 * FRAME, 80e3 * FRAME, 50e3 * STEP, 20e3 * STEP, 20e3 * STEP],
+    "priorities":        [UNIFORM, ROOTS, UNIFORM, UNIFORM, ROOTS],
+    "priority offset":   [None, 1e-6, None, None, 1e-10],
+    "importance":        [
+        None, [(0, 0.4), (100e6 * FRAME, 0.7), (200e6 * FRAME, 1)], None, None, [(0, 0.5), (50e6 * STEP, 0.5)],
+    ],
+    "n-step":            [1, 3, 1, 1, 3],
+    "target":            [40e3 * FRAME, 32e3 * FRAME, 10e3 * STEP, 8e3 * STEP, 8e3 * STEP],
+    "explores by":       ["greedy", "greedy", "epsilon_greedy", "epsilon_greedy", "epsilon_greedy"],
+    "exploration":       [
+        [(0, 0), (200e6 * FRAME, 0)], [(0, 0), (200e6 * FRAME, 0)],
+        [(0, 1), (50e3 * STEP, 1), (550e3 * STEP, 0.505), (1050e3 * STEP, 0.01), (50e6 * STEP, 0.01)],
+        DOPAMINE, DOPAMINE,
+    ],
+    "evaluation epsilon": [0.001, 0.001, 0.001, 0.001, 0.001],
+    "length":            [200e6 * FRAME, 200e6 * FRAME, 200e6 * FRAME, 50e6 * STEP, 50e6 * STEP],
+    "evaluation every":  [1e6 * FRAME, 1e6 * FRAME, 1e6 * FRAME, 250e3 * STEP, 250e3 * STEP],
+    "final episodes":    [30, 200, 30, 32, 32],
+    "exports":           ["best", "best", "best", "best", "best"],
+    "cap is terminal":   [False, False, False, True, True],
+    "action repeat":     [4, 4, 4, 4, 4],
+    "sticky actions":    [0, 0, 0, 0.25, 0.25],
+    "no-ops at most":    [30, 30, 30, 0, 0],
+    "FIRE":              [False, False, False, False, False],
+    "life is an episode": [True, True, True, False, False],
+    "rewards clipped":   [True, True, True, True, True],
+    "frame":             [(84, 84), (84, 84), (84, 84), (84, 84), (84, 84)],
+    "stack":             [4, 4, 4, 4, 4],
+    "frames pooled":     [True, True, True, True, True],
+    "cap in frames":     [108_000, 108_000, 108_000, 27e3 / FRAME, 27e3 / FRAME],
+    "evaluation's cap":  [108_000, 108_000, 108_000, 27e3 / FRAME, 27e3 / FRAME],
+}
+PROJECTS = {
+    "preset":            [
+        "dopamine_dqn", "dopamine_dqn_adam", "cleanrl_dqn", "sb3_zoo_dqn", "keras_rl_dqn", "breakout_keras_rl",
+    ],
+    "network":           ["nature_cnn", "nature_cnn", "nature_cnn", "nature_cnn", "nature_cnn", "nature_cnn"],
+    "head":              ["linear", "linear", "linear", "linear", "linear", "linear"],
+    "initialization":    ["xavier_uniform", "xavier_uniform", "torch", "torch", "xavier_uniform", "xavier_uniform"],
+    "algorithm":         [TD, TD, TD, TD, DOUBLE, TD],
+    "loss":              [HUBER, SQUARED, SQUARED, HUBER, HUBER, HUBER],
+    "discount":          [0.99, 0.99, 0.99, 0.99, 0.99, 0.99],
+    "learning rate":     [2.5e-4, 6.25e-5, 1e-4, 1e-4, 2.5e-4, 2.5e-4],
+    "optimizer":         [TENSORFLOW, adam(1.5e-4), adam(1e-8), adam(1e-8), adam(1e-7), adam(1e-7)],
+    "gradient norm":     [None, None, None, 10, None, None],
+    "batch":             [32, 32, 32, 32, 32, 32],
+    "update every":      [4 * STEP, 4 * STEP, 4 * STEP, 4 * STEP, 4 * STEP, 4 * STEP],
+    "updates at once":   [1, 1, 1, 1, 1, 1],
+    "memory":            [1e6, 1e6, 1e6, 100e3, 1e6, 1e6],
+    "warm-up":           [20e3 * STEP, 20e3 * STEP, 80e3 * STEP, 100e3 * STEP, 50e3 * STEP, 50e3 * STEP],
+    "priorities":        [UNIFORM, UNIFORM, UNIFORM, UNIFORM, UNIFORM, UNIFORM],
+    "importance":        [None, None, None, None, None, None],
+    "n-step":            [1, 1, 1, 1, 1, 1],
+    "target":            [8e3 * STEP, 8e3 * STEP, 1e3 * STEP, 1e3 * STEP, 10e3 * STEP, 10e3 * STEP],
     "exploration":       [
         DOPAMINE,
         DOPAMINE,
         [(0, 1), (0.5e6 * STEP, 0.505), (1e6 * STEP, 0.01), (10e6 * STEP, 0.01)],
         [(0, 1), (99_999 * STEP, 1), (100e3 * STEP, 0.901), (0.5e6 * STEP, 0.505), (1e6 * STEP, 0.01)],
         [(0, 1), (0.5e6 * STEP, 0.55), (1e6 * STEP, 0.1), (1.75e6 * STEP, 0.1)],
+        [(0, 1), (0.5e6 * STEP, 0.55), (1e6 * STEP, 0.1), (1.75e6 * STEP, 0.1)],
     ],
-    "evaluation epsilon": [0.001, 0.001, 0.01, 0.01, 0.05],
-    "length":            [50e6 * STEP, 50e6 * STEP, 10e6 * STEP, 10e6 * STEP, 1.75e6 * STEP],
-    "evaluation every":  [250e3 * STEP, None, None, None, None],
-    "final episodes":    [32, 32, 10, 55, 10],
-    "exports":           ["best", "last", "last", "last", "last"],
-    "cap is terminal":   [True, False, False, False, True],
-    "action repeat":     [4, 4, 4, 4, 4],
-    "sticky actions":    [0.25, 0.25, 0, 0, 0],
-    "no-ops at most":    [0, 0, 30, 30, 0],
-    "FIRE":              [False, False, True, True, False],
-    "life is an episode": [False, False, True, True, False],
-    "rewards clipped":   [True, True, True, True, True],
-    "frame":             [(84, 84), (84, 84), (84, 84), (84, 84), (84, 84)],
-    "stack":             [4, 4, 4, 4, 4],
-    "frames pooled":     [True, True, True, True, False],
-    "cap in frames":     [27e3 / FRAME, 27e3 / FRAME, 108_000, 108_000, 108_000],
-    "evaluation's cap":  [27e3 / FRAME, 27e3 / FRAME, 108_000, 108_000, 108_000],
+    "evaluation epsilon": [0.001, 0.001, 0.01, 0.01, 0.05, 0.05],
+    "length":            [50e6 * STEP, 50e6 * STEP, 10e6 * STEP, 10e6 * STEP, 1.75e6 * STEP, 1.75e6 * STEP],
+    "evaluation every":  [250e3 * STEP, None, None, None, None, None],
+    "final episodes":    [32, 32, 10, 55, 10, 10],
+    "exports":           ["best", "last", "last", "last", "last", "last"],
+    "cap is terminal":   [True, False, False, False, True, True],
+    "action repeat":     [4, 4, 4, 4, 4, 4],
+    "sticky actions":    [0.25, 0.25, 0, 0, 0, 0],
+    "no-ops at most":    [0, 0, 30, 30, 0, 0],
+    "FIRE":              [False, False, True, True, False, False],
+    "life is an episode": [False, False, True, True, False, False],
+    "rewards clipped":   [True, True, True, True, True, True],
+    "frame":             [(84, 84), (84, 84), (84, 84), (84, 84), (84, 84), (84, 84)],
+    "stack":             [4, 4, 4, 4, 4, 4],
+    "frames pooled":     [True, True, True, True, False, False],
+    "cap in frames":     [27e3 / FRAME, 27e3 / FRAME, 108_000, 108_000, 108_000, 108_000],
+    "evaluation's cap":  [27e3 / FRAME, 27e3 / FRAME, 108_000, 108_000, 108_000, 108_000],
 }
 CARTPOLE = {
     "preset":            ["cartpole_cleanrl", "cartpole_sb3_zoo", "cartpole_keras_rl", "cartpole_dopamine"],
@@ -214,10 +275,10 @@ CARTPOLE = {
 }
 # fmt: on
 
-ATARI = [name for table in (PAPERS, DESCENDANTS, PROJECTS) for name in table["preset"]]
+ATARI = [name for table in (PAPERS, DESCENDANTS, COMBINED, PROJECTS) for name in table["preset"]]
 PUBLISHED = {
     name: {row: values[column] for row, values in table.items() if row != "preset"}
-    for table in (PAPERS, DESCENDANTS, PROJECTS, CARTPOLE)
+    for table in (PAPERS, DESCENDANTS, COMBINED, PROJECTS, CARTPOLE)
     for column, name in enumerate(table["preset"])
 }
 
@@ -254,6 +315,7 @@ MEASURED: dict[str, Callable[[Config], Any]] = {
     "network": lambda c: c.network.hidden_sizes if c.network.kind == "mlp" else c.network.kind,
     "activation": lambda c: c.network.activation,
     "head": lambda c: c.network.head.kind,
+    "noise": lambda c: c.network.noise_std,
     "initialization": lambda c: c.network.initialization,
     "algorithm": lambda c: fields(c.algorithm, "discount", "loss"),
     "loss": loss,
@@ -267,6 +329,7 @@ MEASURED: dict[str, Callable[[Config], Any]] = {
     "memory": lambda c: c.memory.capacity_steps,
     "warm-up": lambda c: c.memory.warmup_steps,
     "priorities": priorities,
+    "priority offset": lambda c: getattr(c.memory, "priority_offset", None),
     "n-step": lambda c: c.memory.n_step,
     "target": target,
     "explores by": lambda c: c.exploration.kind,
@@ -330,6 +393,7 @@ def test_a_preset_has_the_published_values(name, make_config):
     differing = {row: (published[row], measured[row]) for row in published if not agree(published[row], measured[row])}
     assert not differing
     assert config.exploration.kind == published.get("explores by", "epsilon_greedy")
+    assert config.network.noise_std == published.get("noise")
     # What no source has: rates that change, another reward at the end, a number of episodes, several environments.
     assert fields(config.optimizer.learning_rate_schedule) == {"kind": "constant", "value": 1}
     assert config.trainer.terminal_reward is None
@@ -342,7 +406,10 @@ def test_only_keras_rl_draws_without_replacement(make_config):
     uniform = {
         name: config.memory for name, config in configs.items() if isinstance(config.memory, UniformMemoryConfig)
     }
-    assert [name for name, memory in uniform.items() if not memory.replacement] == ["keras_rl_dqn"]
+    assert [name for name, memory in uniform.items() if not memory.replacement] == [
+        "keras_rl_dqn",
+        "breakout_keras_rl",
+    ]
 
 
 @pytest.mark.parametrize("name", ATARI)

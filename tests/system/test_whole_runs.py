@@ -103,7 +103,7 @@ def test_atari_by_overrides_alone(shell, tmp_path):
 
 def test_keras_plays_the_breakout_of_keras_rl(shell, tmp_path):
     words = [
-        "experiment=keras_rl_dqn",
+        "experiment=breakout_keras_rl",
         "trainer.total_steps=200",
         "trainer.batch_size=4",
         "memory.warmup_steps=100",
