@@ -79,10 +79,13 @@ def _leave_out_strays(cls: Any, values: dict[str, Any], path: str, given: Set[st
             continue
         chosen = next((kind for kind in kinds if group.get("kind") in _names(kind)), kinds[0])
         own, others = _fields(chosen), set().union(*map(_fields, kinds))
-        for stray in [field for field in group if field in others - own]:
-            if not any(one == f"{key}.{stray}" or one.startswith(f"{key}.{stray}.") for one in given):
-                del group[stray]
+        for stray in [field for field in group if field in others - own and not _is_given(f"{key}.{field}", given)]:
+            del group[stray]
         _leave_out_strays(chosen, group, f"{key}.", given)
+
+
+def _is_given(key: str, given: Set[str]) -> bool:
+    return any(one == key or one.startswith(f"{key}.") for one in given)
 
 
 @cache
@@ -98,6 +101,7 @@ def _fields(kind: Any) -> set[str]:
     return {field.name for field in fields(kind)}
 
 
+_ARGUMENTS = "algorithm.loss.arguments"  # keys in it are for the user's class to know
 _EXAMPLES = {"env.game": "seaquest", "env.id": "Acrobot-v1"}
 
 
@@ -179,9 +183,11 @@ def _unknown_key(key: str, overrides: Sequence[str]) -> UserError:
         return UserError(key, value, f"{problem}, as in trainer.batch_size=64")
     if "/" in key:
         return UserError(key, value, f"no such group; {nearest(key, groups)}")
+    if key.startswith(f"{_ARGUMENTS}."):
+        return UserError(key, value, f"the loss's YAML file has no such argument; +{key}=... gives it one more")
     # Group choices keep their meaning without the faulty values; they decide which keys there are.
     choices = [
-        o for o in overrides if o.partition("=")[0] in groups and not set(o) & set(",({")
+        o for o in overrides if o.partition("=")[0] in groups and not set(o) & set(",({") and not _is_of_the_users(o)
     ]  # no sweeps, no values
     of_hydra = key.startswith("hydra.")
     composed = OmegaConf.to_container(_compose(choices, of_hydra))
@@ -197,6 +203,12 @@ def _unknown_key(key: str, overrides: Sequence[str]) -> UserError:
         return UserError(key, value, f"no such key in this {parent}; there is one with {options}")
     siblings = [k for k in keys if k.startswith(f"{parent}.")]
     return UserError(key, value, f"no such key; {nearest(key, siblings or keys)}")
+
+
+def _is_of_the_users(choice: str) -> bool:
+    """Whether an option is none of conf/, but of another folder of configs."""
+    group, _, option = choice.partition("=")
+    return re.fullmatch(r"[\w./-]+", option) is not None and not (CONF / group / f"{option}.yaml").is_file()
 
 
 def _groups() -> dict[str, Path]:

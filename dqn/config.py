@@ -20,6 +20,13 @@ class Trait:
 
 
 TRAIT = Trait()
+
+
+def is_number(value: object) -> bool:
+    """Whether a free argument is a number, and so a trait; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 _STRICT = ConfigDict(extra="forbid")
 
 LARGEST = 10**15  # more than any run has of anything, and sums of such still fit into 64 bits
@@ -411,7 +418,16 @@ class HuberConfig:
     threshold: Annotated[PositiveFloat, TRAIT]
 
 
-LossConfig = Annotated[MSEConfig | HuberConfig, Field(discriminator="kind")]
+@dataclass(config=_STRICT, frozen=True)
+class CustomLossConfig:
+    """A loss of the user's: a class, and the arguments of its constructor, of which numbers are traits each."""
+
+    kind: Literal["custom"]
+    _target_: str
+    arguments: Annotated[dict[str, Any], TRAIT]
+
+
+LossConfig = Annotated[MSEConfig | HuberConfig | CustomLossConfig, Field(discriminator="kind")]
 
 
 @dataclass(config=_STRICT, frozen=True)

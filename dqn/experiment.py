@@ -19,6 +19,7 @@ from dqn import exploration, optim
 from dqn.agent import Plan
 from dqn.algorithms.base import Algorithm
 from dqn.algorithms.c51 import C51
+from dqn.algorithms.custom_loss import make_custom_loss
 from dqn.algorithms.dqn import DQN
 from dqn.algorithms.iqn import IQN
 from dqn.algorithms.losses import Huber, SquaredError, TDLoss
@@ -37,6 +38,7 @@ from dqn.config import (
     CNNConfig,
     Config,
     ConstantConfig,
+    CustomLossConfig,
     DQNConfig,
     EnvConfig,
     EpsilonGreedyConfig,
@@ -48,8 +50,10 @@ from dqn.config import (
     ImpalaConfig,
     IQNConfig,
     LinearConfig,
+    LossConfig,
     MaxBoltzmannConfig,
     MLPConfig,
+    MSEConfig,
     MunchausenDQNConfig,
     MunchausenIQNConfig,
     PiecewiseConfig,
@@ -229,6 +233,7 @@ def check_buildable(configs: Sequence[Config]) -> None:
         check_fit(first, environment.spec, len(configs))
         _check_evaluation_environment(first, environment.spec)
         _check_network(first, environment.spec, len(configs))
+        _make_algorithm(configs, torch.device("cpu"))  # of which a user's loss may be wrong
     finally:
         environment.close()
 
@@ -440,11 +445,7 @@ def _make_algorithm(configs: Sequence[Config], device: torch.device) -> Algorith
         munchausen = Munchausen(trait("alpha"), trait("temperature"), trait("min_log_policy"))
         return MunchausenIQN(False, readout, Huber(trait("threshold")), munchausen, *numbers)
     losses = [c.algorithm.loss for c in configs if isinstance(c.algorithm, DQNConfig | MunchausenDQNConfig | PQNConfig)]
-    td_loss: TDLoss
-    if isinstance(losses[0], HuberConfig):
-        td_loss = Huber(_field(losses, "threshold", device))
-    else:
-        td_loss = SquaredError(_field(losses, "factor", device))
+    td_loss = _make_loss(losses, device)
     if isinstance(first, PQNConfig):
         return PQN(False, readout, td_loss)
     if isinstance(first, DQNConfig):
@@ -457,6 +458,16 @@ def _trace_decay(configs: Sequence[Config], device: torch.device) -> Tensor | No
     memories = [c.memory for c in configs]
     decays = [m.trace_decay for m in memories if isinstance(m, RolloutMemoryConfig)]
     return _trait(decays, device) if decays else None
+
+
+def _make_loss(losses: Sequence[LossConfig], device: torch.device) -> TDLoss:
+    first = losses[0]
+    if isinstance(first, HuberConfig):
+        return Huber(_field(losses, "threshold", device))
+    if isinstance(first, MSEConfig):
+        return SquaredError(_field(losses, "factor", device))
+    arguments = [loss.arguments for loss in losses if isinstance(loss, CustomLossConfig)]
+    return make_custom_loss(first._target_, arguments, device)
 
 
 def _importance_exponent(configs: Sequence[Config], device: torch.device) -> exploration.Schedule | None:

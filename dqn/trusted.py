@@ -18,12 +18,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from dqn.errors import UserError
+from dqn.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from dqn.run_folder import RunFolder
 
 MODULES = "modules"
+LOSS = "algorithm.loss._target_"
 
 _CORE = "hydra._internal.core_plugins"
 _REGISTERED = frozenset(
@@ -207,7 +208,7 @@ def read_run_config(folder: RunFolder, key: str, modules: Iterable[str] = ()) ->
 
 
 def check_run(values: Mapping[str, Any], modules: Iterable[str] = ()) -> None:
-    """Raise a UserError if a run's environment imports a module that the user has not named.
+    """Raise a UserError if a run's environment or loss lies in a module that the user has not named.
 
     Args:
         values: the run's config, plain and resolved.
@@ -217,11 +218,27 @@ def check_run(values: Mapping[str, Any], modules: Iterable[str] = ()) -> None:
         module = env_id.partition(":")[0]
         if not (_command_line.says(env_id) or _command_line.allows(module) or _lies_in(module, modules)):
             raise UserError(key, env_id, f"imports {module}; if you trust that, give modules=[{module}]")
+    loss = _at(values, LOSS)
+    if loss is not None:
+        module = str(loss).rpartition(".")[0]
+        if not (_command_line.allows(module) or _lies_in(module, modules)):
+            raise _foreign_class(LOSS, str(loss))
 
 
 def modules_of(values: Mapping[str, Any]) -> set[str]:
-    """The modules that a run's environments import."""
-    return {env_id.partition(":")[0] for _, env_id in _imports(values)}
+    """The modules that a run's environments and its loss lie in."""
+    loss = _at(values, LOSS)
+    of_loss = set() if loss is None else {str(loss).rpartition(".")[0]}
+    return of_loss | {env_id.partition(":")[0] for _, env_id in _imports(values)}
+
+
+def own_class(key: str, name: str) -> type:
+    """The class of a config that `check_run` has let pass.
+
+    Raises:
+        UserError: there is no such class, or it is not of the package by which it is named.
+    """
+    return _find_class(key, name, [name.partition(".")[0]])
 
 
 def _imports(values: Any) -> Iterator[tuple[str, str]]:
@@ -267,15 +284,26 @@ def _check_target(key: str, name: str, command_line: CommandLine) -> None:
     is_chosen = parent in ("hydra.launcher", "hydra.sweeper") and command_line.gives(parent)
     if name in _REGISTERED or (is_chosen and name.startswith("hydra_plugins.")):
         return
+    if not command_line.allows(name.rpartition(".")[0]):
+        raise _foreign_class(key, name)
+    _find_class(key, name, command_line.modules)
+
+
+def _foreign_class(key: str, name: str) -> UserError:
     module = name.rpartition(".")[0]
-    if not command_line.allows(module):
-        raise UserError(key, name, f"is no class of this project; if you trust it, give modules=[{module}]")
+    return UserError(key, name, f"is no class of this project; if you trust it, give modules=[{module or '...'}]")
+
+
+def _find_class(key: str, name: str, packages: Sequence[str]) -> type:
     try:
         found = pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(key, name, f"cannot be imported: {error}") from error
-    if not isinstance(found, type) or not command_line.allows(found.__module__):
-        raise UserError(key, name, f"is no class that {', '.join(command_line.modules)} defines")
+        raise UserError(key, name, f"cannot be imported: {first_line(error)}") from error
+    except Exception as error:  # of the module's own code
+        raise UserError(key, name, f"cannot be imported: {type(error).__name__}: {first_line(error)}") from error
+    if not isinstance(found, type) or not _lies_in(found.__module__, packages):
+        raise UserError(key, name, f"is no class that {', '.join(packages)} defines")
+    return found
 
 
 def _check_interpolation(key: str, text: str, command_line: CommandLine) -> None:

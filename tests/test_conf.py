@@ -38,6 +38,16 @@ def options() -> Iterator[str]:
             yield name
 
 
+OWN_LOSS = """
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Loss:
+    def __call__(self, td_error):
+        return td_error.abs()
+"""
+
+
 @pytest.mark.parametrize("option", list(options()))
 def test_every_option_composes_and_builds(option, make_config):
     group, _, name = option.rpartition("/")
@@ -131,6 +141,10 @@ def test_no_field_is_dead(make_config, tmp_path, monkeypatch):
     for i, overrides in enumerate(runs):
         values = dataclasses.asdict(make_config(*overrides, *short))
         run.train([values], [tmp_path / str(i)])
+    values["algorithm"]["loss"] = {"kind": "custom", "_target_": "own.Loss", "arguments": {}}
+    (tmp_path / "own.py").write_text(OWN_LOSS)
+    monkeypatch.syspath_prepend(tmp_path)
+    run.train([values], [tmp_path / "own"])
     expected = {(cls.__name__, field.name) for cls in _schema_classes() for field in dataclasses.fields(cls)}
     # Base classes are read through their subclasses; `kind` says which class it is, where there is a choice of one.
     optional = {"OptimizerConfig", "MemoryConfig"}
@@ -150,5 +164,7 @@ def test_a_presets_values_follow_only_where_they_fit(make_config):
     assert config.exploration.schedule.end == 0.02  # both schedules have an end
     with pytest.raises(UserError, match=r"target\.rate=0\.5: no such key where target\.kind=none"):
         make_config("experiment=cartpole", "target=none", "target.rate=0.5")
+    with pytest.raises(UserError, match=r"loss\.arguments=\{x: 5\}: no such key where algorithm\.loss\.kind=huber"):
+        make_config("experiment=cartpole", "+algorithm.loss.arguments.x=5")  # with all that is in a key
     with pytest.raises(UserError, match=r"target\.perod_steps=5: no such key"):
         make_config("experiment=cartpole", "target=none", "+target.perod_steps=5")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from dqn.breeding import Child
 from dqn.config import Config
 from dqn.randomness import derive_seed
 from dqn.sweep.config import PBTConfig
+from dqn.sweep.grouping import value_at
 from dqn.sweep.lineage import Birth, add_births, forget_births
 from dqn.sweep.parameters import Range
 
@@ -66,7 +66,7 @@ class TruncationBreeder:
         return children
 
     def _values(self, config: Config) -> dict[str, Any]:
-        return {key: attrgetter(key)(config) for key in self._ranges}
+        return {key: value_at(config, key) for key in self._ranges}
 
     def _perturbed(self, values: Mapping[str, Any], draws: np.random.Generator) -> dict[str, Any]:
         factors = self._settings.factors

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any, TypeVar, cast, get_type_hints
 
-from dqn.config import TRAIT, Config
+from dqn.config import TRAIT, Config, is_number
 
 T = TypeVar("T")
 
@@ -24,11 +24,19 @@ def differing_only_in_traits(configs: Sequence[Config]) -> list[list[int]]:
 
 def is_trait(config: Config, key: str) -> bool:
     """Whether members of one population may differ in this dotted key of the config."""
-    part: Any = config
-    *groups, name = key.split(".")
-    for group in groups:
-        part = getattr(part, group, None)
+    group, _, name = key.rpartition(".")
+    part = value_at(config, group) if group else config
+    if isinstance(part, Mapping):  # of free arguments numbers are
+        return is_trait(config, group) and is_number(part.get(name))
     return is_dataclass(part) and dict(_fields(cast("Hashable", type(part)))).get(name, False)
+
+
+def value_at(config: Config, key: str) -> Any:
+    """What stands at a dotted key of the config; None where there is no such key."""
+    part: Any = config
+    for name in key.split("."):
+        part = part.get(name) if isinstance(part, Mapping) else getattr(part, name, None)
+    return part
 
 
 def pieces(items: Sequence[T], most: int) -> list[Sequence[T]]:
@@ -48,6 +56,8 @@ def _all_but_traits(config: Any) -> Iterator[Hashable]:
             yield repr(value)
         elif isinstance(value, list):
             yield len(value)  # traits of members side by side are one tensor
+        elif isinstance(value, dict):
+            yield repr({key: None if is_number(entry) else (entry,) for key, entry in value.items()})
 
 
 @lru_cache

@@ -281,8 +281,12 @@ def train(words, folder, script="train"):
             {"evaluation__env": {"id": "package:Env-v0"}},
             "evaluation.env.id=package:Env-v0: imports package; if you trust that, give modules=[package]",
         ),
+        (
+            {"algorithm__loss": {"kind": "custom", "_target_": "package.X", "arguments": {}, "threshold": None}},
+            "algorithm.loss._target_=package.X: is no class of this project; if you trust it, give modules=[package]",
+        ),
     ],
-    ids=["searchpath", "logging", "target", "environment", "evaluation"],
+    ids=["searchpath", "logging", "target", "environment", "evaluation", "loss"],
 )
 def test_nothing_is_imported(changes, message, tmp_path):
     (tmp_path / "package").mkdir()
