@@ -62,12 +62,17 @@ def resolve(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
         raise in_hydras_words(error, overrides, _groups()) from error
     assert isinstance(container, dict)
     values = {str(key): value for key, value in container.items() if key != "sweep"}  # the sweeper's, not a run's
+    leave_out_strays(values, overrides)
+    check_run(values)
+    return values
+
+
+def leave_out_strays(values: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Remove from a run's config, in place, what belongs to options that were not chosen, unless it was given."""
     from dqn.config import Config  # here: the schema takes 0.1 s to build, and --help needs none
 
     given = {override.lstrip("+").partition("=")[0].replace("/", ".") for override in overrides}
     _leave_out_strays(Config, values, "", given)
-    check_run(values)
-    return values
 
 
 def _leave_out_strays(cls: Any, values: dict[str, Any], path: str, given: Set[str]) -> None:

@@ -63,7 +63,6 @@ def train(config) -> tuple[Trainer, list]:
 PARTS = {
     "dqn": (),
     "iqn, noise, priorities": ("algorithm=iqn", "network.noise_std=0.5", "memory=prioritized", "env.backend=torch"),
-    "ranks": ("memory=ranked", "memory.rank_every_steps=100", "env.backend=torch"),
 }
 
 

@@ -422,7 +422,7 @@ def test_atari_presets_are_for_any_game(name, make_config):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_preset_learns(name, make_config):
-    """A hundred updates, of little batches."""
+    """A hundred updates, of little batches and, where they are images, little frames."""
     small = [
         "trainer.total_steps=40",
         "trainer.learn_every_steps=1",
@@ -433,6 +433,7 @@ def test_a_preset_learns(name, make_config):
         "memory.warmup_steps=31",
         "evaluation.every_steps=null",
     ]
+    small += ["env.frame_height=44", "env.frame_width=44"] if name in ATARI else []
     trainer = build_trainer([make_config(f"experiment={name}", *small)])
     before = trainer.parts.learner.parameters.clone()
     learning = [event for event in trainer.run() if type(event).__name__ == "Learning"]
@@ -490,6 +491,7 @@ def test_pqn_has_the_published_values(column, make_config):
 def test_pqn_learns_breakout_for_a_hundred_updates(make_config):
     words = ["env.num_envs=4", "memory.capacity_steps=40", "trainer.learn_every_steps=40", "trainer.batch_size=2"]
     words += ["trainer.updates_per_learn=20", "trainer.total_steps=200", "evaluation.every_steps=null"]
+    words += ["env.frame_height=44", "env.frame_width=44"]
     trainer = build_trainer([make_config("experiment=pqn", *words, "trainer.threads=1")])
     list(trainer.run())
     trainer.close()

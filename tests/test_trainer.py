@@ -495,7 +495,7 @@ def test_an_evaluation_that_was_broken_off_is_played_first_when_the_run_goes_on(
     assert next(iter(event for event in run(again) if not isinstance(event, Episode))) == expected
 
 
-MEMORIES = ("uniform", "prioritized", "ranked")
+MEMORIES = ("uniform", "prioritized")
 
 
 @pytest.mark.parametrize("memory", MEMORIES)

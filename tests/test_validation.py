@@ -100,7 +100,7 @@ def test_a_valid_config_becomes_plain_dataclasses() -> None:
         ("trainer__batch_size", ..., "trainer.batch_size is missing: a whole number"),
         ("trainer__threads", ..., "trainer.threads is missing: a whole number or null"),
         ("exploration__schedule__start", ..., "exploration.schedule.start is missing: a number"),
-        ("algorithm__loss__kind", ..., "algorithm.loss.kind is missing: choose one of huber, mse"),
+        ("algorithm__loss__kind", ..., "algorithm.loss.kind is missing: choose one of custom, huber, mse"),
         ("export__formats", ..., "export.formats is missing: a list of safetensors, onnx, pt2, h5"),
     ],
 )

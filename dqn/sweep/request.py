@@ -10,7 +10,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from dqn.compose import explain_composition, resolve
+from dqn.compose import explain_composition, leave_out_strays, resolve
 from dqn.errors import UserError
 from dqn.run_folder import empty
 from dqn.sweep.arguments import read_arguments
@@ -48,6 +48,7 @@ class SweepRequest:
             OmegaConf.masked_copy(config, [str(key) for key in config if key not in ("hydra", "sweep")])
         )
         self.shared, self.space = read_arguments(arguments, _plain(config.sweep.space), loader)
+        leave_out_strays(self.run_values, self.shared)
 
     def make_folder(self) -> None:
         """Make the folder of a new sweep.

@@ -208,10 +208,15 @@ _GROUPS = {
     if (options := sorted(path.stem for path in folder.glob("*.yaml")))
 } | {"hydra/launcher": ["basic", "population"], "hydra/sweeper": ["basic", "optuna", "pbt"]}  # two are Hydra's own
 
-_ENV_OF_EXPERIMENT = {
-    path.stem: next(o["override /env"] for o in yaml.safe_load(path.read_text())["defaults"] if "override /env" in o)
-    for path in sorted((CONF / "experiment").glob("*.yaml"))
-}
+
+def _env_of(experiment: str) -> str:
+    """Its own choice, or that of the preset it builds on."""
+    defaults = yaml.safe_load((CONF / "experiment" / f"{experiment}.yaml").read_text()).get("defaults", [])
+    own = [one["override /env"] for one in defaults if isinstance(one, dict) and "override /env" in one]
+    return own[0] if own else _env_of(next(one for one in defaults if isinstance(one, str)))
+
+
+_ENV_OF_EXPERIMENT = {path.stem: _env_of(path.stem) for path in sorted((CONF / "experiment").glob("*.yaml"))}
 _WITHOUT_IMAGES = [name for name, env in _ENV_OF_EXPERIMENT.items() if env in ("cartpole", "gridworld")]  # and so fast
 
 
