@@ -61,18 +61,17 @@ def train(config) -> tuple[Trainer, list]:
 
 
 PARTS = {
-    "dqn": (),
     "iqn, noise, priorities": ("algorithm=iqn", "network.noise_std=0.5", "memory=prioritized", "env.backend=torch"),
 }
 
 
 @needs_compiler
-@pytest.mark.parametrize("parts", PARTS)
+@pytest.mark.parametrize("parts", [*PARTS, pytest.param("dqn", marks=pytest.mark.long)])
 def test_compiled_and_uncompiled_runs_learn_the_same_and_repeat_themselves(
     parts, make_config, cache, monkeypatch, capfd
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    small = [*SMALL, *PARTS[parts]]
+    small = [*SMALL, *PARTS.get(parts, ())]
     plain, _ = train(make_config(*small, "trainer.compile=never"))
     first, first_events = train(make_config(*small, "trainer.compile=always"))
     second, second_events = train(make_config(*small, "trainer.compile=always"))

@@ -62,6 +62,10 @@ KINDS = {
 }
 
 
+# Kinds of which populations, too, are tried each time.
+TOGETHER = ("grid world", "cartpole", "cartpole in torch", "noise and fractions", "priorities", "rollouts")
+
+
 def traced(trainer: Trainer) -> tuple[list[Event], dict[int, tuple[int, Any]]]:
     """All events of a run, and of each pause how many were before it and the state."""
     events: list[Event] = []
@@ -80,7 +84,12 @@ def traced(trainer: Trainer) -> tuple[list[Event], dict[int, tuple[int, Any]]]:
     [
         *(pytest.param(kind, 1, id=f"{kind}, alone") for kind in KINDS),
         *(
-            pytest.param(kind, 3, id=f"{kind}, population", marks=[pytest.mark.torture] * kind.startswith("atari"))
+            pytest.param(
+                kind,
+                3,
+                id=f"{kind}, population",
+                marks=[pytest.mark.torture] * kind.startswith("atari") + [pytest.mark.long] * (kind not in TOGETHER),
+            )
             for kind in KINDS
         ),
     ],

@@ -82,7 +82,11 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+# What others have parts of.
+SELDOM = ("ranks", "priorities", "munchausen, implicit", "double Q-learning", "munchausen")
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.long] * (kind in SELDOM)) for kind in KINDS])
 def test_members_of_a_population_are_the_runs_they_would_be_alone(make_config, kind):
     shared = [*PLAIN, *QUIET, "trainer.batch_size=8", *KINDS[kind]]
     shared += ["trainer.log_every_steps=40", "network.hidden_sizes=[16, 8]"]

@@ -101,6 +101,7 @@ def test_a_run_with_it_resumes_plays_and_runs_again(word_for_word, run, tmp_path
     assert policy(tmp_path / "run") == policy(tmp_path / "whole") != at_first
 
 
+@pytest.mark.long
 def test_a_sweep_over_its_argument_trains_as_one_population(word_for_word, run, tmp_path):
     _, words = word_for_word
     swept = [*words[:-1], "algorithm.loss.arguments.scale=1,2"]
@@ -123,6 +124,7 @@ def test_a_sweep_over_its_argument_trains_as_one_population(word_for_word, run, 
     assert [policy(one) for one in folders] == policies
 
 
+@pytest.mark.long
 def test_population_based_training_changes_its_argument(word_for_word, run, tmp_path):
     _, words = word_for_word
     space = [
@@ -139,6 +141,7 @@ def test_population_based_training_changes_its_argument(word_for_word, run, tmp_
     assert all(list(birth["values"]) == ["algorithm.loss.arguments.scale"] for birth in births)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("word", "message"),
     [
@@ -174,6 +177,7 @@ def test_what_is_wrong_is_one_line(word, message, word_for_word, run, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_a_sweep_names_no_class_that_the_command_line_does_not_allow(word_for_word, run, tmp_path):
     """The values of its jobs are put in after the config was composed and looked at."""
     _, words = word_for_word
