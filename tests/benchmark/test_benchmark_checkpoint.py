@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from dqn.benchmark import checkpoint
 
 
+@pytest.mark.long
 def test_bytes_of_the_first_checkpoint_and_of_later_ones(monkeypatch, tmp_path):
     monkeypatch.setattr(checkpoint, "_SECONDS", 0.2)
     monkeypatch.setattr(checkpoint, "_BEGUN_STEPS", 1200)
