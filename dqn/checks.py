@@ -19,17 +19,16 @@ from dqn.config import (
     Config,
     ConstantConfig,
     GreedyConfig,
-    IQNConfig,
+    ImplicitQuantilesConfig,
     LinearConfig,
     MLPConfig,
-    MunchausenIQNConfig,
     NoTargetConfig,
     PiecewiseConfig,
     PQNConfig,
+    PriorityMemoryConfig,
     RolloutMemoryConfig,
     ScheduleConfig,
     TabularConfig,
-    UniformMemoryConfig,
 )
 from dqn.convergence import Convergence
 from dqn.envs.base import EnvironmentSpec
@@ -68,7 +67,7 @@ def _check_memory(config: Config) -> None:
         raise UserError("memory.warmup_steps", memory.warmup_steps, f"learning cannot start {problem}")
     if isinstance(memory, RolloutMemoryConfig):
         _check_rollout(config, memory)
-    elif not isinstance(memory, UniformMemoryConfig):
+    elif isinstance(memory, PriorityMemoryConfig):
         _check_schedule("memory.importance_exponent", memory.importance_exponent)
         for field, value in _levels(memory.importance_exponent):
             if value > 1:
@@ -127,15 +126,15 @@ def _check_algorithm(config: Config) -> None:
         raise UserError("algorithm", algorithm.kind, "memory=rollout makes returns for algorithm=pqn only")
     if is_pqn and not isinstance(config.target, NoTargetConfig):
         raise UserError("target", config.target.kind, "algorithm=pqn has no target network; use target=none")
-    if isinstance(algorithm, C51Config) and algorithm.max_value <= algorithm.min_value:
-        problem = f"must be above algorithm.min_value={algorithm.min_value:g}"
-        raise UserError("algorithm.max_value", algorithm.max_value, problem)
     if isinstance(algorithm, C51Config):
+        if algorithm.max_value <= algorithm.min_value:
+            problem = f"must be above algorithm.min_value={algorithm.min_value:g}"
+            raise UserError("algorithm.max_value", algorithm.max_value, problem)
         atoms = np.linspace(algorithm.min_value, algorithm.max_value, algorithm.num_atoms).astype(np.float32)
         if not (np.isfinite(atoms).all() and (np.diff(atoms) > 0).all()):
             problem = f"with algorithm.min_value={algorithm.min_value:g} its atoms are not {algorithm.num_atoms}"
             raise UserError("algorithm.max_value", algorithm.max_value, f"{problem} different numbers in float32")
-    if isinstance(algorithm, IQNConfig | MunchausenIQNConfig) and isinstance(config.network, TabularConfig):
+    if isinstance(algorithm, ImplicitQuantilesConfig) and isinstance(config.network, TabularConfig):
         problem = f"a table has no features, which algorithm={algorithm.kind} needs; use mlp, or algorithm=qr_dqn"
         raise UserError("network", config.network.kind, problem)
 

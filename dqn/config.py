@@ -274,12 +274,10 @@ class UniformMemoryConfig(MemoryConfig):
 
 
 @dataclass(config=_STRICT, frozen=True)
-class PrioritizedMemoryConfig(MemoryConfig):
-    """conf/memory/prioritized.yaml."""
+class PriorityMemoryConfig(MemoryConfig):
+    """What every memory has that is sampled by priority."""
 
-    kind: Literal["prioritized"]
     priority_exponent: Annotated[float, Field(ge=0, le=10)]
-    priority_offset: NonNegativeFloat
     uniform_share: Fraction
     stratified: bool
     importance_exponent: ScheduleConfig
@@ -287,16 +285,19 @@ class PrioritizedMemoryConfig(MemoryConfig):
 
 
 @dataclass(config=_STRICT, frozen=True)
-class RankedMemoryConfig(MemoryConfig):
+class PrioritizedMemoryConfig(PriorityMemoryConfig):
+    """conf/memory/prioritized.yaml."""
+
+    kind: Literal["prioritized"]
+    priority_offset: NonNegativeFloat
+
+
+@dataclass(config=_STRICT, frozen=True)
+class RankedMemoryConfig(PriorityMemoryConfig):
     """conf/memory/ranked.yaml."""
 
     kind: Literal["ranked"]
-    priority_exponent: Annotated[float, Field(ge=0, le=10)]
     rank_every_steps: Positive
-    uniform_share: Fraction
-    stratified: bool
-    importance_exponent: ScheduleConfig
-    normalization: Literal["batch", "memory"]
 
 
 @dataclass(config=_STRICT, frozen=True)
@@ -464,12 +465,10 @@ class QRDQNConfig:
 
 
 @dataclass(config=_STRICT, frozen=True)
-class IQNConfig:
-    """conf/algorithm/iqn.yaml."""
+class ImplicitQuantilesConfig:
+    """What every algorithm of implicit quantiles has."""
 
-    kind: Literal["iqn"]
     discount: Annotated[Fraction, TRAIT]
-    double: bool
     num_fractions: Annotated[int, Field(ge=1, le=10_000)]
     num_target_fractions: Annotated[int, Field(ge=1, le=10_000)]
     num_acting_fractions: Annotated[int, Field(ge=1, le=10_000)]
@@ -478,19 +477,27 @@ class IQNConfig:
 
 
 @dataclass(config=_STRICT, frozen=True)
-class MunchausenIQNConfig:
-    """conf/algorithm/munchausen_iqn.yaml."""
+class MunchausenConfig:
+    """What every algorithm with Munchausen rewards has."""
 
-    kind: Literal["munchausen_iqn"]
-    discount: Annotated[Fraction, TRAIT]
     alpha: Annotated[Fraction, TRAIT]
     temperature: Annotated[float, Field(ge=1e-6, allow_inf_nan=False), TRAIT]
     min_log_policy: Annotated[float, Field(le=0, allow_inf_nan=False), TRAIT]
-    num_fractions: Annotated[int, Field(ge=1, le=10_000)]
-    num_target_fractions: Annotated[int, Field(ge=1, le=10_000)]
-    num_acting_fractions: Annotated[int, Field(ge=1, le=10_000)]
-    num_cosines: Annotated[int, Field(ge=1, le=10_000)]
-    threshold: Annotated[PositiveFloat, TRAIT]
+
+
+@dataclass(config=_STRICT, frozen=True)
+class IQNConfig(ImplicitQuantilesConfig):
+    """conf/algorithm/iqn.yaml."""
+
+    kind: Literal["iqn"]
+    double: bool
+
+
+@dataclass(config=_STRICT, frozen=True)
+class MunchausenIQNConfig(ImplicitQuantilesConfig, MunchausenConfig):
+    """conf/algorithm/munchausen_iqn.yaml."""
+
+    kind: Literal["munchausen_iqn"]
 
 
 @dataclass(config=_STRICT, frozen=True)
@@ -503,14 +510,11 @@ class PQNConfig:
 
 
 @dataclass(config=_STRICT, frozen=True)
-class MunchausenDQNConfig:
+class MunchausenDQNConfig(MunchausenConfig):
     """conf/algorithm/munchausen_dqn.yaml."""
 
     kind: Literal["munchausen_dqn"]
     discount: Annotated[Fraction, TRAIT]
-    alpha: Annotated[Fraction, TRAIT]
-    temperature: Annotated[float, Field(ge=1e-6, allow_inf_nan=False), TRAIT]
-    min_log_policy: Annotated[float, Field(le=0, allow_inf_nan=False), TRAIT]
     loss: LossConfig
 
 

@@ -48,6 +48,7 @@ from dqn.config import (
     HardTargetConfig,
     HuberConfig,
     ImpalaConfig,
+    ImplicitQuantilesConfig,
     IQNConfig,
     LinearConfig,
     LossConfig,
@@ -55,11 +56,11 @@ from dqn.config import (
     MLPConfig,
     MSEConfig,
     MunchausenDQNConfig,
-    MunchausenIQNConfig,
     PiecewiseConfig,
     PolyakTargetConfig,
     PQNConfig,
     PrioritizedMemoryConfig,
+    PriorityMemoryConfig,
     QRDQNConfig,
     RAdamConfig,
     RankedMemoryConfig,
@@ -365,7 +366,7 @@ def make_network(config: Config, spec: EnvironmentSpec) -> nn.Module:
         if isinstance(network, TabularConfig):
             return q_network.tabular(spec, per_action)
         head = _HEADS[network.head.kind]
-        if isinstance(config.algorithm, IQNConfig | MunchausenIQNConfig):
+        if isinstance(config.algorithm, ImplicitQuantilesConfig):
             algorithm = config.algorithm
             head = heads.implicit_quantiles(head, algorithm.num_cosines, algorithm.num_acting_fractions)
         noise_std = network.noise_std
@@ -411,13 +412,13 @@ def make_readout(config: Config, device: torch.device) -> nn.Module:
     algorithm = config.algorithm
     if isinstance(algorithm, C51Config):
         return ExpectedValue(torch.linspace(algorithm.min_value, algorithm.max_value, algorithm.num_atoms)).to(device)
-    has_quantiles = isinstance(algorithm, QRDQNConfig | IQNConfig | MunchausenIQNConfig)
+    has_quantiles = isinstance(algorithm, QRDQNConfig | ImplicitQuantilesConfig)
     return MeanQuantile() if has_quantiles else nn.Identity()
 
 
 def _acting_fractions(config: Config) -> int:
     algorithm = config.algorithm
-    return algorithm.num_acting_fractions if isinstance(algorithm, IQNConfig | MunchausenIQNConfig) else 0
+    return algorithm.num_acting_fractions if isinstance(algorithm, ImplicitQuantilesConfig) else 0
 
 
 def _outputs_per_action(config: Config) -> int:
@@ -433,25 +434,26 @@ def _make_algorithm(configs: Sequence[Config], device: torch.device) -> Algorith
     def trait(name: str) -> Tensor:
         return _field([c.algorithm for c in configs], name, device)
 
+    def munchausen() -> Munchausen:
+        return Munchausen(trait("alpha"), trait("temperature"), trait("min_log_policy"))
+
     if isinstance(first, C51Config):
         assert isinstance(readout, ExpectedValue)
         return C51(first.double, readout, readout.atoms)
     if isinstance(first, QRDQNConfig):
         return QRDQN(first.double, readout, Huber(trait("threshold")))
-    if isinstance(first, IQNConfig | MunchausenIQNConfig):
+    if isinstance(first, ImplicitQuantilesConfig):
         numbers = first.num_fractions, first.num_target_fractions, first.num_acting_fractions
         if isinstance(first, IQNConfig):
             return IQN(first.double, readout, Huber(trait("threshold")), *numbers)
-        munchausen = Munchausen(trait("alpha"), trait("temperature"), trait("min_log_policy"))
-        return MunchausenIQN(False, readout, Huber(trait("threshold")), munchausen, *numbers)
+        return MunchausenIQN(False, readout, Huber(trait("threshold")), munchausen(), *numbers)
     losses = [c.algorithm.loss for c in configs if isinstance(c.algorithm, DQNConfig | MunchausenDQNConfig | PQNConfig)]
     td_loss = _make_loss(losses, device)
     if isinstance(first, PQNConfig):
         return PQN(False, readout, td_loss)
     if isinstance(first, DQNConfig):
         return DQN(first.double, readout, td_loss)
-    munchausen = Munchausen(trait("alpha"), trait("temperature"), trait("min_log_policy"))
-    return MunchausenDQN(False, readout, td_loss, munchausen)
+    return MunchausenDQN(False, readout, td_loss, munchausen())
 
 
 def _trace_decay(configs: Sequence[Config], device: torch.device) -> Tensor | None:
@@ -472,7 +474,7 @@ def _make_loss(losses: Sequence[LossConfig], device: torch.device) -> TDLoss:
 
 def _importance_exponent(configs: Sequence[Config], device: torch.device) -> exploration.Schedule | None:
     memories = [c.memory for c in configs]
-    schedules = [m.importance_exponent for m in memories if isinstance(m, PrioritizedMemoryConfig | RankedMemoryConfig)]
+    schedules = [m.importance_exponent for m in memories if isinstance(m, PriorityMemoryConfig)]
     return _make_schedule(schedules, device) if schedules else None
 
 

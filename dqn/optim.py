@@ -122,16 +122,8 @@ class Adam:
 
 
 @dataclass(frozen=True)
-class RAdam:
+class RAdam(Adam):
     """Rectified Adam (Liu et al. 2020, arXiv 1908.03265, algorithm 2): momentum alone until the variance is known."""
-
-    beta1: Tensor
-    beta2: Tensor
-    epsilon: Tensor
-
-    def init(self, parameters: Tensor) -> State:
-        """See `Optimizer`."""
-        return Adam(self.beta1, self.beta2, self.epsilon).init(parameters)
 
     def update_(self, parameters: Tensor, gradients: Tensor, state: State, learning_rate: Tensor) -> None:
         """See `Optimizer`."""

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
 
+from dqn.algorithms.losses import TDLoss
 from dqn.memory.batch import Batch
 
 # Observations (M, B, *observation) -> Q-values (M, B, A).
@@ -75,6 +76,12 @@ class Algorithm(ABC):
         outputs_t = target(obs_t).float()
         chooses = online(obs_t).float() if self.double else outputs_t
         return of_actions(outputs_t, self.readout(chooses).argmax(-1))
+
+
+def td_losses(td_loss: TDLoss, q_tm1: Tensor, target_tm1: Tensor) -> Losses:
+    """Of Q-values (M, B), with gradient, that learn targets (M, B)."""
+    td_error = target_tm1 - q_tm1
+    return Losses(td_loss(td_error), td_error.detach(), q_tm1.detach(), td_error.detach().abs())
 
 
 def of_actions(outputs: Tensor, actions: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dqn.algorithms.base import Algorithm, Losses, OutputFunction, of_actions
+from dqn.algorithms.base import Algorithm, Losses, OutputFunction, of_actions, td_losses
 from dqn.algorithms.losses import TDLoss
 from dqn.memory.batch import Batch
 
@@ -23,5 +23,4 @@ class DQN(Algorithm):
         q_tm1 = of_actions(online(batch.obs_tm1).float(), batch.a_tm1)  # (M, B)
         with torch.no_grad():
             target_tm1 = batch.r_t + batch.discount_t * self.next_outputs(online, target, batch.obs_t)
-        td_error = target_tm1 - q_tm1
-        return Losses(self.td_loss(td_error), td_error.detach(), q_tm1.detach(), td_error.detach().abs())
+        return td_losses(self.td_loss, q_tm1, target_tm1)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dqn.algorithms.base import Algorithm, Losses, OutputFunction, of_actions
 from dqn.algorithms.losses import Huber
-from dqn.algorithms.qr_dqn import quantile_huber
+from dqn.algorithms.qr_dqn import quantile_losses
 from dqn.memory.batch import Batch
 
 
@@ -47,7 +47,4 @@ class IQN(Algorithm):
                 quantiles_t, choosing = torch.split(both, sizes[1:], -1)
             next_quantiles = of_actions(quantiles_t.float(), self.readout(choosing.float()).argmax(-1))
             target_tm1 = batch.r_t.unsqueeze(-1) + batch.discount_t.unsqueeze(-1) * next_quantiles  # (M, B, N')
-        loss = quantile_huber(quantiles_tm1, fractions, target_tm1, self.huber)
-        q_tm1 = quantiles_tm1.detach().mean(-1)
-        td_error = target_tm1.mean(-1) - q_tm1
-        return Losses(loss, td_error, q_tm1, td_error.abs())
+        return quantile_losses(quantiles_tm1, fractions, target_tm1, self.huber)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dqn.algorithms.base import Algorithm, Losses, OutputFunction, of_actions
+from dqn.algorithms.base import Algorithm, Losses, OutputFunction, of_actions, td_losses
 from dqn.algorithms.losses import TDLoss
 from dqn.memory.batch import Batch
 
@@ -58,5 +58,4 @@ class MunchausenDQN(Algorithm):
             log_policy_t = self.munchausen.scaled_log_policy(q_t)
             v_t = (self.munchausen.policy(log_policy_t) * (q_t - log_policy_t)).sum(-1)
             target_tm1 = batch.r_t + bonus + batch.discount_t * v_t
-        td_error = target_tm1 - q_tm1
-        return Losses(self.td_loss(td_error), td_error.detach(), q_tm1.detach(), td_error.detach().abs())
+        return td_losses(self.td_loss, q_tm1, target_tm1)

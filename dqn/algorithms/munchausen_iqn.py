@@ -10,7 +10,7 @@ from torch import Tensor
 from dqn.algorithms.base import Algorithm, Losses, OutputFunction, of_actions
 from dqn.algorithms.losses import Huber
 from dqn.algorithms.munchausen_dqn import Munchausen
-from dqn.algorithms.qr_dqn import quantile_huber
+from dqn.algorithms.qr_dqn import quantile_losses
 from dqn.memory.batch import Batch
 
 
@@ -55,7 +55,4 @@ class MunchausenIQN(Algorithm):
             policy_t = self.munchausen.policy(log_policy_t)
             v_t = (policy_t.unsqueeze(-1) * (quantiles_t - log_policy_t.unsqueeze(-1))).sum(2)  # (M, B, N')
             target_tm1 = (batch.r_t + bonus).unsqueeze(-1) + batch.discount_t.unsqueeze(-1) * v_t
-        loss = quantile_huber(quantiles_tm1, fractions, target_tm1, self.huber)
-        q_tm1 = quantiles_tm1.detach().mean(-1)
-        td_error = target_tm1.mean(-1) - q_tm1
-        return Losses(loss, td_error, q_tm1, td_error.abs())
+        return quantile_losses(quantiles_tm1, fractions, target_tm1, self.huber)

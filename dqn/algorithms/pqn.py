@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from dqn.algorithms.base import Algorithm, Losses, OutputFunction, of_actions
+from dqn.algorithms.base import Algorithm, Losses, OutputFunction, of_actions, td_losses
 from dqn.algorithms.losses import TDLoss
 from dqn.memory.batch import Batch
 
@@ -25,5 +25,4 @@ class PQN(Algorithm):
     def __call__(self, online: OutputFunction, target: OutputFunction, batch: Batch, draws: Tensor) -> Losses:
         """See `Algorithm`."""
         q_tm1 = of_actions(online(batch.obs_tm1).float(), batch.a_tm1)  # (M, B)
-        td_error = batch.r_t - q_tm1
-        return Losses(self.td_loss(td_error), td_error.detach(), q_tm1.detach(), td_error.detach().abs())
+        return td_losses(self.td_loss, q_tm1, batch.r_t)

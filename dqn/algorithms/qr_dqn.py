@@ -26,10 +26,15 @@ class QRDQN(Algorithm):
             target_tm1 = batch.r_t.unsqueeze(-1) + batch.discount_t.unsqueeze(-1) * next_quantiles
         count = quantiles_tm1.shape[-1]
         fractions = (torch.arange(count, device=quantiles_tm1.device) + 0.5) / count
-        loss = quantile_huber(quantiles_tm1, fractions, target_tm1, self.huber)
-        q_tm1 = quantiles_tm1.detach().mean(-1)
-        td_error = target_tm1.mean(-1) - q_tm1
-        return Losses(loss, td_error, q_tm1, td_error.abs())
+        return quantile_losses(quantiles_tm1, fractions, target_tm1, self.huber)
+
+
+def quantile_losses(quantiles_tm1: Tensor, fractions: Tensor, target_tm1: Tensor, huber: Huber) -> Losses:
+    """Of quantiles that learn samples, see `quantile_huber`; the errors are those of the means."""
+    loss = quantile_huber(quantiles_tm1, fractions, target_tm1, huber)
+    q_tm1 = quantiles_tm1.detach().mean(-1)
+    td_error = target_tm1.mean(-1) - q_tm1
+    return Losses(loss, td_error, q_tm1, td_error.abs())
 
 
 def quantile_huber(quantiles: Tensor, fractions: Tensor, targets: Tensor, huber: Huber) -> Tensor:
