@@ -18,6 +18,7 @@ from dqn.config import (
     C51Config,
     Config,
     ConstantConfig,
+    FQFConfig,
     GreedyConfig,
     ImplicitQuantilesConfig,
     LinearConfig,
@@ -134,7 +135,7 @@ def _check_algorithm(config: Config) -> None:
         if not (np.isfinite(atoms).all() and (np.diff(atoms) > 0).all()):
             problem = f"with algorithm.min_value={algorithm.min_value:g} its atoms are not {algorithm.num_atoms}"
             raise UserError("algorithm.max_value", algorithm.max_value, f"{problem} different numbers in float32")
-    if isinstance(algorithm, ImplicitQuantilesConfig) and isinstance(config.network, TabularConfig):
+    if isinstance(algorithm, FQFConfig | ImplicitQuantilesConfig) and isinstance(config.network, TabularConfig):
         problem = f"a table has no features, which algorithm={algorithm.kind} needs; use mlp, or algorithm=qr_dqn"
         raise UserError("network", config.network.kind, problem)
 

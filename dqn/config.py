@@ -501,6 +501,19 @@ class MunchausenIQNConfig(ImplicitQuantilesConfig, MunchausenConfig):
 
 
 @dataclass(config=_STRICT, frozen=True)
+class FQFConfig:
+    """conf/algorithm/fqf.yaml."""
+
+    kind: Literal["fqf"]
+    discount: Annotated[Fraction, TRAIT]
+    double: bool
+    num_fractions: Annotated[int, Field(ge=2, le=10_000)]
+    num_cosines: Annotated[int, Field(ge=1, le=10_000)]
+    threshold: Annotated[PositiveFloat, TRAIT]
+    proposal_rate: PositiveFloat
+
+
+@dataclass(config=_STRICT, frozen=True)
 class PQNConfig:
     """conf/algorithm/pqn.yaml."""
 
@@ -519,7 +532,7 @@ class MunchausenDQNConfig(MunchausenConfig):
 
 
 AlgorithmConfig = Annotated[
-    DQNConfig | C51Config | QRDQNConfig | IQNConfig | MunchausenDQNConfig | MunchausenIQNConfig | PQNConfig,
+    DQNConfig | C51Config | QRDQNConfig | IQNConfig | FQFConfig | MunchausenDQNConfig | MunchausenIQNConfig | PQNConfig,
     Field(discriminator="kind"),
 ]
 

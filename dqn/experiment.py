@@ -21,6 +21,7 @@ from dqn.algorithms.base import Algorithm
 from dqn.algorithms.c51 import C51
 from dqn.algorithms.custom_loss import make_custom_loss
 from dqn.algorithms.dqn import DQN
+from dqn.algorithms.fqf import FQF
 from dqn.algorithms.iqn import IQN
 from dqn.algorithms.losses import Huber, SquaredError, TDLoss
 from dqn.algorithms.munchausen_dqn import Munchausen, MunchausenDQN
@@ -43,6 +44,7 @@ from dqn.config import (
     EnvConfig,
     EpsilonGreedyConfig,
     ExponentialConfig,
+    FQFConfig,
     GridWorldConfig,
     GymnasiumConfig,
     HardTargetConfig,
@@ -87,9 +89,11 @@ from dqn.memory.prioritized import Priorities, PrioritizedMemory, RankedMemory
 from dqn.memory.rollout import RolloutMemory
 from dqn.memory.uniform import UniformMemory
 from dqn.networks import heads, q_network
+from dqn.networks.implicit import ImplicitQuantiles
 from dqn.networks.initialization import initialize
 from dqn.networks.population import flatten_parameters
-from dqn.networks.readout import ExpectedValue, MeanQuantile
+from dqn.networks.proposed import ProposedQuantiles
+from dqn.networks.readout import ExpectedValue, MeanOfProposed, MeanQuantile
 from dqn.randomness import derive_seed
 from dqn.sections import Sections, Stopwatch
 from dqn.target import NoTarget, PeriodicTarget, TargetRule
@@ -149,6 +153,7 @@ def build_trainer(
         getattr(torch, first.trainer.precision),
         _acting_fractions(first),
         first.trainer.random_shift_pixels,
+        _relative_rates(first, template, device),
     )
     memory = _make_memory(first, spec, traits)
     evaluator = Evaluator(
@@ -368,7 +373,11 @@ def make_network(config: Config, spec: EnvironmentSpec) -> nn.Module:
         head = _HEADS[network.head.kind]
         if isinstance(config.algorithm, ImplicitQuantilesConfig):
             algorithm = config.algorithm
-            head = heads.implicit_quantiles(head, algorithm.num_cosines, algorithm.num_acting_fractions)
+            numbers = algorithm.num_cosines, algorithm.num_acting_fractions
+            head = heads.quantiles_at_fractions(ImplicitQuantiles, head, *numbers)
+        if isinstance(config.algorithm, FQFConfig):
+            numbers = config.algorithm.num_cosines, config.algorithm.num_fractions
+            head = heads.quantiles_at_fractions(ProposedQuantiles, head, *numbers)
         noise_std = network.noise_std
         if isinstance(network, MLPConfig):
             return q_network.mlp(
@@ -412,8 +421,20 @@ def make_readout(config: Config, device: torch.device) -> nn.Module:
     algorithm = config.algorithm
     if isinstance(algorithm, C51Config):
         return ExpectedValue(torch.linspace(algorithm.min_value, algorithm.max_value, algorithm.num_atoms)).to(device)
+    if isinstance(algorithm, FQFConfig):
+        return MeanOfProposed()
     has_quantiles = isinstance(algorithm, QRDQNConfig | ImplicitQuantilesConfig)
     return MeanQuantile() if has_quantiles else nn.Identity()
+
+
+def _relative_rates(config: Config, network: nn.Module, device: torch.device) -> Tensor | None:
+    """Of each parameter, (P,), where there are some that learn at another rate."""
+    if not isinstance(config.algorithm, FQFConfig):
+        return None
+    proposals = [layer.proposal for layer in network.modules() if isinstance(layer, ProposedQuantiles)]
+    slower = {parameter for proposal in proposals for parameter in proposal.parameters()}
+    rate = config.algorithm.proposal_rate
+    return torch.cat([torch.full((p.numel(),), rate if p in slower else 1.0) for p in network.parameters()]).to(device)
 
 
 def _acting_fractions(config: Config) -> int:
@@ -442,6 +463,8 @@ def _make_algorithm(configs: Sequence[Config], device: torch.device) -> Algorith
         return C51(first.double, readout, readout.atoms)
     if isinstance(first, QRDQNConfig):
         return QRDQN(first.double, readout, Huber(trait("threshold")))
+    if isinstance(first, FQFConfig):
+        return FQF(first.double, readout, Huber(trait("threshold")))
     if isinstance(first, ImplicitQuantilesConfig):
         numbers = first.num_fractions, first.num_target_fractions, first.num_acting_fractions
         if isinstance(first, IQNConfig):

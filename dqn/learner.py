@@ -42,6 +42,7 @@ class Learner:
         precision: of the forward passes; bfloat16 is autocast.
         acting_fractions: at how many random fractions quantiles are taken to act, of networks of implicit ones.
         random_shift_pixels: by how many pixels at most the images of a batch are shifted.
+        relative_rates: of the steps that the optimizer makes with each parameter, (P,), what is taken; None for all.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Learner:
         precision: torch.dtype = torch.float32,
         acting_fractions: int = 0,
         random_shift_pixels: int = 0,
+        relative_rates: Tensor | None = None,
     ) -> None:
         self.template = template
         self.parameters = parameters
@@ -69,6 +71,7 @@ class Learner:
         self._precision = precision
         self._acting_fractions = acting_fractions
         self._random_shift_pixels = random_shift_pixels
+        self._relative_rates = relative_rates
         self._optimizer_state = optimizer.init(parameters)
 
     @property
@@ -131,7 +134,7 @@ class Learner:
         gradients = clip_by_norm(gradients, norms, self._max_gradient_norm)
         state = [self.parameters, *self._optimizer_state.values()]
         before = None if active is None else [tensor.clone() for tensor in state]
-        self._optimizer.update_(self.parameters, gradients, self._optimizer_state, learning_rate)
+        self._optimize(gradients, learning_rate)
         if active is not None and before is not None:
             for tensor, old in zip(state, before, strict=True):
                 keep = active.view(-1, *[1] * (tensor.dim() - 1))
@@ -143,6 +146,13 @@ class Learner:
             gradient_norm=norms,
         )
         return metrics, losses.priority
+
+    def _optimize(self, gradients: Tensor, learning_rate: Tensor) -> None:
+        rates = self._relative_rates
+        start = None if rates is None else self.parameters.clone()
+        self._optimizer.update_(self.parameters, gradients, self._optimizer_state, learning_rate)
+        if rates is not None and start is not None:
+            self.parameters.copy_(torch.lerp(start, self.parameters, rates))
 
     def _differentiate(self, batch: Batch, draws: Tensor, weights: Tensor | None) -> tuple[Losses, Tensor]:
         """What the algorithm makes of a batch, and each member's gradient (M, P) of its mean loss."""

@@ -134,9 +134,11 @@ class RAdam(Adam):
         correction1, correction2 = 1.0 - self.beta1.to(torch.float64) ** count, 1.0 - beta2**count
         longest = 2.0 / (1.0 - beta2) - 1.0
         length = longest - 2.0 * count * beta2**count / correction2  # of the average of squares; the paper's rho
-        known = length > 5.0  # below, its variance is not finite
+        known = (length > 5.0).unsqueeze(-1)  # below, its variance is not finite
         ratio = (length - 4.0) * (length - 2.0) * longest / ((longest - 4.0) * (longest - 2.0) * length)
-        rectified = (ratio.clamp(min=0.0) * correction2).sqrt().to(parameters.dtype).unsqueeze(-1)
-        adapted = rectified / square.sqrt().add_(self.epsilon.unsqueeze(-1))
-        step_size = (learning_rate / correction1).to(parameters.dtype).unsqueeze(-1)
-        parameters.sub_(step_size * mean * torch.where(known.unsqueeze(-1), adapted, 1.0))
+        rectified = (ratio.clamp(min=0.0) * correction2).sqrt().unsqueeze(-1)
+        rate = (learning_rate / correction1).unsqueeze(-1) * torch.where(known, rectified, 1.0)
+        # Of momentum alone the denominator is 1, made without another tensor: these are what takes the time.
+        epsilon = torch.where(known, self.epsilon.unsqueeze(-1), 1.0)
+        denominator = square.sqrt().mul_(known).add_(epsilon)
+        parameters.sub_(rate.to(parameters.dtype) * mean / denominator)

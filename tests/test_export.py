@@ -22,11 +22,13 @@ from dqn.errors import TrainingError, UserError
 from dqn.export import export_policy, load_policy, read_policy
 from dqn.export import policy as policy_module
 from dqn.export.formats import WRITERS
-from dqn.networks.heads import dueling, implicit_quantiles, linear, shared_bias
+from dqn.networks.heads import dueling, linear, quantiles_at_fractions, shared_bias
+from dqn.networks.implicit import ImplicitQuantiles
 from dqn.networks.inputs import ToFloat
 from dqn.networks.population import member_network
+from dqn.networks.proposed import Proposal, ProposedQuantiles
 from dqn.networks.q_network import ACTIVATIONS, impala_cnn, mlp, nature_cnn, nips_cnn, tabular
-from dqn.networks.readout import ExpectedValue, MeanQuantile
+from dqn.networks.readout import ExpectedValue, MeanOfProposed, MeanQuantile
 
 # Keras 3.15 on PyTorch converts tensors in a way that NumPy 2 calls deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
@@ -147,14 +149,21 @@ def test_every_file_plays_as_the_network_does(exported, suffix):
 
 
 @pytest.mark.parametrize("head", [linear, dueling])
-def test_implicit_quantiles_play_as_the_network_does_at_its_own_fractions(head, tmp_path):
-    template = mlp(VECTOR, [16, 8], "relu", implicit_quantiles(head, num_cosines=6, num_fractions=5), noise_std=0.5)
-    network = member_network(template, nn.utils.parameters_to_vector(template.parameters()), MeanQuantile())
+@pytest.mark.parametrize(
+    ("kind", "readout"), [(ImplicitQuantiles, MeanQuantile()), (ProposedQuantiles, MeanOfProposed())]
+)
+def test_quantiles_at_fractions_play_as_the_network_does_at_its_own(kind, readout, head, tmp_path):
+    at_fractions = quantiles_at_fractions(kind, head, num_cosines=6, num_fractions=5)
+    template = mlp(VECTOR, [16, 8], "relu", at_fractions, noise_std=0.5)
+    for layer in template.modules():
+        if isinstance(layer, Proposal):
+            nn.init.normal_(layer.weight)
+    network = member_network(template, nn.utils.parameters_to_vector(template.parameters()), readout)
     export_policy(network, VECTOR, observe(VECTOR, 8, seed=0), tmp_path, ALL, {})
     description = json.loads((tmp_path / "policy.json").read_text())
     assert description["skipped"].keys() == {"policy.h5"}
     observations = observe(VECTOR, 7, seed=1)
-    expected = template(torch.as_tensor(observations)).mean(-1).detach().numpy()
+    expected = readout(template(torch.as_tensor(observations))).detach().numpy()
     for suffix in (".onnx", ".pt2"):
         np.testing.assert_allclose(read_policy(tmp_path / f"policy{suffix}")(observations), expected, rtol=0, atol=2e-5)
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from torch import nn
 
 from dqn.errors import TrainingError
+from dqn.networks.channel_norm import ChannelNorm
 from dqn.networks.heads import Dueling, SharedBias
 from dqn.networks.impala import ImpalaSection, Residual
 from dqn.networks.inputs import OneHot, ScaleImage, ToFloat
@@ -138,13 +139,9 @@ def _same_convolution(layer: nn.Conv2d, images: Any) -> Any:
 
 
 def _layer_norm(layer: nn.LayerNorm, inputs: Any) -> Any:
-    """Of images over flat ones: Keras does not read back a normalization of several axes from .h5 files."""
-    layers = import_keras().layers
-    normalization = layers.LayerNormalization(epsilon=layer.eps)
-    outputs = layers.Reshape(inputs.shape[1:])(normalization(layers.Flatten()(inputs)))
-    # (channels, height, width) -> (height, width, channels)
-    order = (1, 2, 0) if len(layer.normalized_shape) == 3 else (0,)
-    normalization.set_weights([p.detach().numpy().transpose(order).reshape(-1) for p in (layer.weight, layer.bias)])
+    normalization = import_keras().layers.LayerNormalization(epsilon=layer.eps)
+    outputs = normalization(inputs)
+    normalization.set_weights([p.detach().numpy() for p in (layer.weight, layer.bias)])
     return outputs
 
 
@@ -197,6 +194,7 @@ _COMPOSED: dict[type[nn.Module], Callable[[Any, Any], Any]] = {
     Dueling: _dueling,
     ImpalaSection: _impala_section,
     nn.LayerNorm: _layer_norm,
+    ChannelNorm: _layer_norm,
 }
 
 

@@ -21,6 +21,7 @@ from dqn.export.formats import WRITERS, Policy, module_policy, open_written, sha
 from dqn.export.keras_model import has_keras
 from dqn.files import sync
 from dqn.networks.implicit import AtFractions
+from dqn.networks.proposed import ProposedQuantiles
 
 TOLERANCE = 1e-4  # of Q-values, relative to the largest where that exceeds 1
 _WITHOUT_KERAS = 'needs Keras: pip install -e ".[keras]", then python scripts/export.py run=<folder>'
@@ -60,7 +61,7 @@ def export_policy(
     """
     network = copy.deepcopy(network).cpu().eval()
     skipped = {}
-    if "h5" in formats and any(isinstance(layer, AtFractions) for layer in network.modules()):
+    if "h5" in formats and any(isinstance(layer, AtFractions | ProposedQuantiles) for layer in network.modules()):
         skipped["policy.h5"] = _NO_LAYERS
     elif "h5" in formats and not has_keras():
         skipped["policy.h5"] = _WITHOUT_KERAS

@@ -21,11 +21,12 @@ from torch import Tensor
 _OPERATORS = frozenset(
     f"torch.ops.aten.{name}"
     for name in (
-        "_to_copy.default", "add.Tensor", "clone.default", "contiguous.default", "conv2d.default", "div.Tensor",
-        "elu.default", "eq.Tensor", "flatten.using_ints", "layer_norm.default", "linear.default",
-        "max_pool2d.default", "mean.dim", "mul.Tensor", "permute.default", "relu.default", "reshape.default",
-        "sigmoid.default", "silu.default", "softmax.int", "sub.Tensor", "sum.dim_IntList", "sym_size.int",
-        "tanh.default", "to.dtype", "transpose.int", "unflatten.int", "unsqueeze.default", "view.default",
+        "_to_copy.default", "add.Tensor", "cat.default", "clone.default", "contiguous.default", "conv2d.default",
+        "cos.default", "cumsum.default", "detach.default", "div.Tensor", "elu.default", "eq.Tensor", "expand.default",
+        "flatten.using_ints", "layer_norm.default", "linear.default", "max_pool2d.default", "mean.dim", "mul.Tensor",
+        "pad.default", "permute.default", "relu.default", "reshape.default", "sigmoid.default", "silu.default",
+        "slice.Tensor", "softmax.int", "sub.Tensor", "sum.dim_IntList", "sym_size.int", "tanh.default", "to.dtype",
+        "transpose.int", "unflatten.int", "unsqueeze.default", "view.default",
     )
 )  # fmt: skip
 _CHECKS = frozenset({"torch.ops.aten._assert_tensor_metadata.default"})  # which the operators do not need
@@ -113,6 +114,8 @@ def _argument(described: Mapping[str, Any]) -> Any:
         return _DTYPES[value]
     if kind == "as_none":
         return None
+    if kind == "as_tensors":
+        return [_Name(one["name"]) for one in value]
     if kind == "as_sym_int":
         return _argument(value)
     if kind == "as_sym_ints":

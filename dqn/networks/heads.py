@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dqn.networks.implicit import ImplicitQuantiles
 from dqn.networks.noisy import NoisyLinear
+from dqn.networks.proposed import ProposedQuantiles
 
 # Fresh layers, hidden ones if the network has them, from its features to so many outputs; the last is linear.
 Stream = Callable[[int], list[nn.Module]]
@@ -37,15 +38,17 @@ def dueling(stream: Stream, num_actions: int, per_action: int) -> list[nn.Module
     return [Dueling(nn.Sequential(*stream(per_action)), nn.Sequential(*advantage))]
 
 
-def implicit_quantiles(head: Head, num_cosines: int, num_fractions: int) -> Head:
-    """A head with which another one sees features times embedded fractions, see `ImplicitQuantiles`."""
+def quantiles_at_fractions(
+    kind: type[ImplicitQuantiles | ProposedQuantiles], head: Head, num_cosines: int, num_fractions: int
+) -> Head:
+    """A head with which another one sees features times embedded fractions."""
 
-    def implicit(stream: Stream, num_actions: int, per_action: int) -> list[nn.Module]:
+    def at_fractions(stream: Stream, num_actions: int, per_action: int) -> list[nn.Module]:
         layers = nn.Sequential(*head(stream, num_actions, 1))
         first = next(layer for layer in layers.modules() if isinstance(layer, nn.Linear))
-        return [ImplicitQuantiles(first.in_features, num_cosines, num_fractions, layers)]
+        return [kind(first.in_features, num_cosines, num_fractions, layers)]
 
-    return implicit
+    return at_fractions
 
 
 def _split(num_actions: int, per_action: int) -> list[nn.Module]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dqn.networks.noisy import NoisyLinear
+from dqn.networks.proposed import Proposal
 
 Initializer = Callable[[Tensor, torch.Generator], None]
 
@@ -60,3 +61,5 @@ def initialize(network: nn.Module, name: str, seed: int) -> None:
                 nn.init.zeros_(layer.bias)
         if isinstance(layer, NoisyLinear):
             layer.reset_std()
+        elif isinstance(layer, Proposal):
+            layer.reset_parameters()

@@ -10,9 +10,12 @@ class ScaleImage(nn.Module):
     """Bytes (N, C, H, W) to floats in [0, 1]; the one place where images are divided by 255."""
 
     def forward(self, observation: Tensor) -> Tensor:
-        """(N, C, H, W) uint8 -> (N, C, H, W) float32."""
+        """(N, C, H, W) uint8 -> (N, C, H, W) float32, or the half precision that convolutions are to have."""
         # Channels last in memory: convolutions on a CPU are a quarter faster so. A view, since vmap knows no formats.
         channels_last = observation.permute(0, 2, 3, 1).contiguous()
+        device = observation.device.type
+        if torch.is_autocast_enabled(device):  # which has all bytes as they are, and rounds the quotient either way
+            channels_last = channels_last.to(torch.get_autocast_dtype(device))
         return (channels_last / 255.0).permute(0, 3, 1, 2)
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from torch import nn
 
 from dqn.envs.base import EnvironmentSpec
+from dqn.networks.channel_norm import ChannelNorm
 from dqn.networks.heads import Head, linear
 from dqn.networks.impala import ImpalaSection
 from dqn.networks.inputs import OneHot, ScaleImage, ToFloat
@@ -128,8 +129,8 @@ def _stream(
     return [*layers, layer(width, outputs)]
 
 
-def _norm(wanted: bool, *shape: int) -> list[nn.Module]:
-    return [nn.LayerNorm(shape)] if wanted else []
+def _norm(wanted: bool, size: int, kind: type[nn.LayerNorm] = nn.LayerNorm) -> list[nn.Module]:
+    return [kind(size)] if wanted else []
 
 
 def _image_shape(spec: EnvironmentSpec) -> tuple[int, int, int]:
@@ -162,6 +163,6 @@ def _cnn(
         height, width = (height - kernel) // stride + 1, (width - kernel) // stride + 1
         if height < 1 or width < 1:
             raise ValueError(f"needs larger images than {spec.observation_shape}")
-        layers += [convolution, *_norm(layer_norm, channels, height, width), nn.ReLU()]
+        layers += [convolution, *_norm(layer_norm, channels, ChannelNorm), nn.ReLU()]
     stream = partial(_stream, channels * height * width, [hidden_size], nn.ReLU, noise_std, layer_norm)
     return nn.Sequential(*layers, nn.Flatten(), *head(stream, spec.num_actions, per_action))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from dqn.networks.proposed import Proposed
+
 
 class ExpectedValue(nn.Module):
     """Logits of a distribution over atoms.
@@ -29,3 +31,11 @@ class MeanQuantile(nn.Module):
     def forward(self, quantiles: Tensor) -> Tensor:
         """(..., A, K) -> (..., A)."""
         return quantiles.mean(-1)
+
+
+class MeanOfProposed(nn.Module):
+    """Quantiles at fractions that a network has proposed, see `dqn.networks.proposed`."""
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        """(..., A, 3K - 2) -> (..., A)."""
+        return Proposed.of(outputs).mean

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from dqn.compilation import _traced
 from dqn.envs.base import EnvironmentSpec
-from dqn.networks.heads import Head, dueling, implicit_quantiles, linear, shared_bias
+from dqn.networks.heads import Head, dueling, linear, quantiles_at_fractions, shared_bias
 from dqn.networks.implicit import ImplicitQuantiles
 from dqn.networks.initialization import initialize
 from dqn.networks.noisy import NoisyLinear, noise_of
@@ -80,7 +80,7 @@ def test_quantiles_are_the_heads_at_features_times_the_embedding_of_fractions() 
     head = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
     module = ImplicitQuantiles(6, num_cosines=4, num_fractions=3, head=head)
     features = normal(0, 2, 6)
-    (embedding, _) = module.embedding
+    (embedding, _) = module.embedding.layer
 
     def by_hand(feature: Tensor, fraction: float) -> Tensor:
         cosines = torch.tensor([math.cos(math.pi * i * fraction) for i in range(4)])
@@ -105,7 +105,7 @@ HEADS: dict[str, Head] = {
     "linear": linear,
     "dueling": dueling,
     "shared_bias": shared_bias,
-    "quantiles": implicit_quantiles(dueling, 5, 4),
+    "quantiles": quantiles_at_fractions(ImplicitQuantiles, dueling, 5, 4),
 }
 
 
