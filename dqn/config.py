@@ -104,10 +104,21 @@ Initialization = Literal["torch", "xavier_uniform", "he_uniform", "he_normal", "
 
 
 @dataclass(config=_STRICT, frozen=True)
-class HeadConfig:
-    """conf/network/head/*.yaml."""
+class PlainHeadConfig:
+    """conf/network/head/linear.yaml and shared_bias.yaml."""
 
-    kind: Literal["linear", "shared_bias", "dueling"]
+    kind: Literal["linear", "shared_bias"]
+
+
+@dataclass(config=_STRICT, frozen=True)
+class DuelingHeadConfig:
+    """conf/network/head/dueling.yaml."""
+
+    kind: Literal["dueling"]
+    gradient_scale: Annotated[float, Field(gt=0, le=1)]
+
+
+HeadConfig = Annotated[PlainHeadConfig | DuelingHeadConfig, Field(discriminator="kind")]
 
 
 @dataclass(config=_STRICT, frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from dqn.checks import check_config, check_fit, check_network_fits
 from dqn.compilation import can_compile, wants_compilation
 from dqn.config import (
     AdamConfig,
+    AlgorithmConfig,
     AtariConfig,
     BoltzmannConfig,
     C51Config,
@@ -41,6 +43,7 @@ from dqn.config import (
     ConstantConfig,
     CustomLossConfig,
     DQNConfig,
+    DuelingHeadConfig,
     EnvConfig,
     EpsilonGreedyConfig,
     ExponentialConfig,
@@ -48,6 +51,7 @@ from dqn.config import (
     GridWorldConfig,
     GymnasiumConfig,
     HardTargetConfig,
+    HeadConfig,
     HuberConfig,
     ImpalaConfig,
     ImplicitQuantilesConfig,
@@ -353,13 +357,6 @@ def _check_evaluation_environment(config: Config, spec: EnvironmentSpec) -> None
 # --- networks ---
 
 
-_HEADS: dict[str, heads.Head] = {
-    "linear": heads.linear,
-    "shared_bias": heads.shared_bias,
-    "dueling": heads.dueling,
-}
-
-
 def make_network(config: Config, spec: EnvironmentSpec) -> nn.Module:
     """The single-member network that a config names, uninitialized.
 
@@ -370,15 +367,7 @@ def make_network(config: Config, spec: EnvironmentSpec) -> nn.Module:
     try:
         if isinstance(network, TabularConfig):
             return q_network.tabular(spec, per_action)
-        head = _HEADS[network.head.kind]
-        if isinstance(config.algorithm, ImplicitQuantilesConfig):
-            algorithm = config.algorithm
-            numbers = algorithm.num_cosines, algorithm.num_acting_fractions
-            head = heads.quantiles_at_fractions(ImplicitQuantiles, head, *numbers)
-        if isinstance(config.algorithm, FQFConfig):
-            numbers = config.algorithm.num_cosines, config.algorithm.num_fractions
-            head = heads.quantiles_at_fractions(ProposedQuantiles, head, *numbers)
-        noise_std = network.noise_std
+        head, noise_std = _head(network.head, config.algorithm), network.noise_std
         if isinstance(network, MLPConfig):
             return q_network.mlp(
                 spec, network.hidden_sizes, network.activation, head, per_action, noise_std, network.layer_norm
@@ -389,6 +378,20 @@ def make_network(config: Config, spec: EnvironmentSpec) -> nn.Module:
         return cnn(spec, head, per_action, noise_std, network.layer_norm)
     except ValueError as error:
         raise UserError("network", network.kind, f"{error}; network=mlp reads them") from error
+
+
+def _head(config: HeadConfig, algorithm: AlgorithmConfig) -> heads.Head:
+    if isinstance(config, DuelingHeadConfig):
+        head: heads.Head = partial(heads.dueling, gradient_scale=config.gradient_scale)
+    else:
+        head = {"linear": heads.linear, "shared_bias": heads.shared_bias}[config.kind]
+    if isinstance(algorithm, ImplicitQuantilesConfig):
+        numbers = algorithm.num_cosines, algorithm.num_acting_fractions
+        return heads.quantiles_at_fractions(ImplicitQuantiles, head, *numbers)
+    if isinstance(algorithm, FQFConfig):
+        numbers = algorithm.num_cosines, algorithm.num_fractions
+        return heads.quantiles_at_fractions(ProposedQuantiles, head, *numbers)
+    return head
 
 
 def _check_network(config: Config, spec: EnvironmentSpec, members: int) -> None:

@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 from rich.table import Table
 from torch import Tensor, nn
 
+from dqn import pretrained
 from dqn.algorithms.base import QFunction
 from dqn.checkpoint import Checkpoints
 from dqn.conclusion import describe, export_network, q_function_of
@@ -39,7 +40,11 @@ from dqn.video import Film
 class EvaluateOptions:
     """What scripts/evaluate.py can be asked."""
 
-    run: Annotated[str, RUN]
+    run: Annotated[str | None, RUN] = None
+    pretrained: Annotated[
+        str | None,
+        Field(description="instead of a run: a policy that comes with the project", examples=pretrained.names()),
+    ] = None
     policy: Annotated[
         str,
         Field(
@@ -79,7 +84,7 @@ def evaluate_run(options: EvaluateOptions) -> None:
     Raises:
         UserError: there is no such run or policy.
     """
-    folder = RunFolder(Path(options.run))
+    folder = RunFolder(_path_to_play(options))
     config = validate(Config, read_run_config(folder, "run", options.modules))
     epsilon = config.exploration.evaluation_epsilon if options.epsilon is None else options.epsilon
     torch.set_num_threads(config.trainer.threads or torch.get_num_threads())
@@ -95,6 +100,15 @@ def evaluate_run(options: EvaluateOptions) -> None:
         write_json(folder.path / "evaluation.json", {**result, "returns": played.returns, "lengths": played.lengths})
         _print(result, folder)
         _draw_path(folder, config, q_function)
+
+
+def _path_to_play(options: EvaluateOptions) -> Path:
+    if options.run is not None and options.pretrained is None:
+        return Path(options.run)
+    if options.pretrained is not None and options.run is None:
+        return pretrained.take_out(options.pretrained)
+    names = "|".join(pretrained.names())
+    raise UserError("", None, f"say what plays: run=<folder>, or pretrained={names}")
 
 
 def export_run(options: ExportOptions) -> None:

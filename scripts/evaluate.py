@@ -1,6 +1,7 @@
 """Play what a run has learned: statistics of its returns, a film, a window to watch.
 
 python scripts/evaluate.py run=runs/cartpole/2026-01-01_12-00-00-seed0 episodes=100 video=true
+python scripts/evaluate.py pretrained=breakout show=true
 """
 
 import sys

@@ -66,7 +66,8 @@ PARTS = {
 
 
 @needs_compiler
-@pytest.mark.parametrize("parts", [*PARTS, pytest.param("dqn", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("parts", ["dqn", *PARTS])
 def test_compiled_and_uncompiled_runs_learn_the_same_and_repeat_themselves(
     parts, make_config, cache, monkeypatch, capfd
 ):
@@ -169,7 +170,7 @@ def test_what_another_process_is_compiling_is_waited_for_last(monkeypatch, tmp_p
 
 
 @needs_compiler
-@pytest.mark.parametrize("has_priorities", [False, True])
+@pytest.mark.parametrize("has_priorities", [pytest.param(False, marks=pytest.mark.long), True])
 def test_storing_copies_no_large_memory_when_compiled(has_priorities, cache, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     spec = EnvironmentSpec((1,), "float32", 1, None, 2, ("", ""), 1, None)

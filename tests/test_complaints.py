@@ -18,7 +18,7 @@ LONG_NUMBER = "9" * 5000  # more digits than Python reads
         (
             ["algorithm=null"],
             "algorithm=null: no such option; "
-            "choose one of c51, double_dqn, dqn, iqn, munchausen_dqn, munchausen_iqn, pqn, qr_dqn",
+            "choose one of c51, double_dqn, dqn, fqf, iqn, munchausen_dqn, munchausen_iqn, pqn, qr_dqn",
         ),
         (["~env=3"], "env=3: no such option; choose one of atari, breakout, cartpole, gridworld, gymnasium, pong"),
         (["logger=[{}]"], "logger=[{}]: no such option; choose one of none, tensorboard, wandb"),

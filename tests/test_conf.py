@@ -58,7 +58,7 @@ def test_every_option_composes_and_builds(option, make_config):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_preset_builds_and_is_called_by_its_name(name, make_config):
-    few = ["env.num_envs=4"] if name == "pqn" else []  # to begin 128 games takes 15 s
+    few = ["env.num_envs=4"] if name in ("pqn", "breakout_pqn") else []  # to begin 128 games takes 15 s
     config = make_config(f"experiment={name}", *few)
     assert config.name == name
     build_trainer([config]).close()
@@ -131,6 +131,7 @@ def test_no_field_is_dead(make_config, tmp_path, monkeypatch):
         ["experiment=cartpole", "logger=none", "algorithm=qr_dqn", "network/head=dueling", "memory=prioritized"],
         ["experiment=cartpole", "logger=none", "memory=ranked", "algorithm=iqn", "network.noise_std=0.5"],
         ["experiment=cartpole", "logger=none", "algorithm=munchausen_iqn"],
+        ["experiment=cartpole", "logger=none", "algorithm=fqf"],
         ["experiment=cartpole_pqn", "logger=none", *ROLLOUT],
         ["experiment=cartpole_blog", "logger=none", "env.max_steps=20"],
         ["experiment=gridworld_q_table", "logger=none", "exploration=greedy"],

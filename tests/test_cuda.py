@@ -30,6 +30,9 @@ RUNS = {
         *("experiment=cartpole_iqn", "memory=ranked", "memory.rank_every_steps=50", "trainer.batch_size=8"),
         *("trainer.total_steps=400", "network.hidden_sizes=[16]"),
     ),
+    "proposed fractions": (
+        *("experiment=cartpole_fqf", "trainer.batch_size=8", "trainer.total_steps=400", "network.hidden_sizes=[16]"),
+    ),
     "shifted images": (
         *("experiment=breakout", "network=impala_cnn", "trainer.random_shift_pixels=4", "trainer.total_steps=120"),
         "optimizer.learning_rate=1e-3",

@@ -422,6 +422,11 @@ def test_atari_presets_are_for_any_game(name, make_config):
 SOME = {"dqn_nips2013", "double_dqn_tuned", "prioritized_ranked", "rainbow", "munchausen_iqn", "cartpole_cleanrl"}
 
 
+def test_the_gradient_of_the_two_streams_is_scaled_where_the_paper_does(make_config):
+    assert make_config("experiment=dueling").network.head.gradient_scale == pytest.approx(0.5**0.5)
+    assert make_config("experiment=rainbow").network.head.gradient_scale == 1.0
+
+
 @pytest.mark.parametrize(
     "name", [name if name in SOME else pytest.param(name, marks=pytest.mark.long) for name in PUBLISHED]
 )

@@ -82,7 +82,10 @@ def traced(trainer: Trainer) -> tuple[list[Event], dict[int, tuple[int, Any]]]:
 @pytest.mark.parametrize(
     ("kind", "count"),
     [
-        *(pytest.param(kind, 1, id=f"{kind}, alone") for kind in KINDS),
+        *(
+            pytest.param(kind, 1, id=f"{kind}, alone", marks=[pytest.mark.long] * (kind == "atari, compressed"))
+            for kind in KINDS
+        ),
         *(
             pytest.param(
                 kind,

@@ -71,6 +71,7 @@ KINDS = {
     "munchausen": ["env=cartpole", "algorithm=munchausen_dqn", "trainer.total_steps=260"],
     "quantiles": ["env=cartpole", "algorithm=qr_dqn", "network/head=shared_bias", "trainer.total_steps=260"],
     "implicit quantiles": ["env=cartpole", "env.num_envs=2", "algorithm=iqn", "trainer.total_steps=460"],
+    "proposed fractions": ["env=cartpole", "algorithm=fqf", "algorithm.proposal_rate=1", "trainer.total_steps=260"],
     "munchausen, implicit": ["env=cartpole", "algorithm=munchausen_iqn", "trainer.total_steps=260"],
     "noise": ["env=cartpole", "env.num_envs=2", "network.noise_std=0.5", "trainer.total_steps=460"],
     "rainbow": [
@@ -83,6 +84,7 @@ KINDS = {
 
 
 # What others have parts of.
+WITHOUT_LOSS = ("c51", "quantiles", "implicit quantiles", "munchausen, implicit", "proposed fractions", "rainbow")
 SELDOM = ("ranks", "priorities", "munchausen, implicit", "double Q-learning", "munchausen")
 
 
@@ -93,7 +95,7 @@ def test_members_of_a_population_are_the_runs_they_would_be_alone(make_config, k
     has_priorities = kind in ("priorities", "ranks", "rainbow")
     if not has_priorities:
         shared.append("memory.replacement=false")
-    has_loss = kind not in ("c51", "quantiles", "implicit quantiles", "munchausen, implicit", "rainbow")
+    has_loss = kind not in WITHOUT_LOSS
     words = [[word for word in of_one.split() if has_loss or "algorithm.loss" not in word] for of_one in TRAITS]
     configs = [make_config(*shared, *traits) for traits in words]
     population = build_trainer(configs)

@@ -32,10 +32,10 @@ def shared_bias(stream: Stream, num_actions: int, per_action: int) -> list[nn.Mo
     return [*hidden, last, *_split(num_actions, per_action), SharedBias(per_action)]
 
 
-def dueling(stream: Stream, num_actions: int, per_action: int) -> list[nn.Module]:
+def dueling(stream: Stream, num_actions: int, per_action: int, gradient_scale: float = 1.0) -> list[nn.Module]:
     """Two streams, see `Dueling`."""
     advantage = [*stream(num_actions * per_action), *_split(num_actions, per_action)]
-    return [Dueling(nn.Sequential(*stream(per_action)), nn.Sequential(*advantage))]
+    return [Dueling(nn.Sequential(*stream(per_action)), nn.Sequential(*advantage), gradient_scale)]
 
 
 def quantiles_at_fractions(
@@ -77,14 +77,19 @@ class Dueling(nn.Module):
     Args:
         value: features to (N, K).
         advantage: features to (N, A), or (N, A, K).
+        gradient_scale: of the gradient that leaves by the features (section 4.2).
     """
 
-    def __init__(self, value: nn.Sequential, advantage: nn.Sequential) -> None:
+    def __init__(self, value: nn.Sequential, advantage: nn.Sequential, gradient_scale: float = 1.0) -> None:
         super().__init__()
         self.value, self.advantage = value, advantage
+        self._gradient_scale = gradient_scale
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, features) -> (N, A), or (N, A, K)."""
+        scale = self._gradient_scale
+        if scale != 1.0:
+            features = scale * features + (1.0 - scale) * features.detach()
         value: Tensor = self.value(features)
         advantage: Tensor = self.advantage(features)
         if advantage.dim() > value.dim():

@@ -42,6 +42,20 @@ def test_dueling_is_value_plus_advantage_over_the_mean(per_action: int) -> None:
     torch.testing.assert_close(outputs.mean(1), value)
 
 
+def test_a_dueling_head_may_send_on_less_of_its_gradient() -> None:
+    features = torch.randn(7, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    found = []
+    for scale in (1.0, 0.25):
+        torch.manual_seed(0)
+        (head,) = dueling(lambda outputs: [nn.Linear(4, outputs)], A, 1, scale)
+        outputs = head(features)
+        found.append((outputs, *torch.autograd.grad(outputs.square().sum(), [features, *head.parameters()])))
+    whole, scaled = found
+    torch.testing.assert_close(scaled[1], 0.25 * whole[1])
+    for one, other in zip(whole[:1] + whole[2:], scaled[:1] + scaled[2:], strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_each_stream_of_a_dueling_network_has_the_hidden_layer() -> None:
     """As in the paper: 512 units for the value, and 512 for the advantages."""
     network = nature_cnn(spec(4, 84, 84, dtype="uint8"), dueling)

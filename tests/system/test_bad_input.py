@@ -83,7 +83,7 @@ MISTAKES = {
     "no such GPU": (["trainer.device=cuda:7"], "trainer.device=cuda:7: CUDA devices here: 0; use auto or cpu"),
     "group without an option": (
         ["algorithm=null"],
-        "algorithm=null: no such option; choose one of c51, double_dqn, dqn, iqn, munchausen_dqn, ",
+        "algorithm=null: no such option; choose one of c51, double_dqn, dqn, fqf, iqn, munchausen_dqn, ",
     ),
     "cycle": (["seed=${seed}"], "seed=${seed}: Recursive interpolation detected"),
     "numbers for a group": (["-m", "algorithm=range(1,3)"], "algorithm=range(1,3): no such option; choose one of"),
