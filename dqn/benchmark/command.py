@@ -19,6 +19,7 @@ from dqn.benchmark.growth import Growth, growth_table, measure_growth
 from dqn.benchmark.measurement import Joint, differences, ratio
 from dqn.benchmark.processes import OURS, PEER, in_a_process, measure
 from dqn.benchmark.report import Result, fastest
+from dqn.benchmark.sampling import KINDS as SAMPLED
 from dqn.benchmark.startup import first_step_seconds, help_seconds
 from dqn.benchmark.workloads import BREAKOUT, CARTPOLE_TORCH, GROWTH, STACK, STACK_EVERY_STEP, WORKLOADS, Workload
 from dqn.compilation import can_compile
@@ -27,7 +28,7 @@ from dqn.files import write_json
 from dqn.provenance import provenance
 from dqn.terminal import make_console, say
 
-_NAMES = (*WORKLOADS, GROWTH.name, "memory", "startup", "checkpoint")
+_NAMES = (*WORKLOADS, GROWTH.name, "memory", "sampling", "startup", "checkpoint")
 _GROUPS = {"sweep": (STACK_EVERY_STEP.name, STACK.name, CARTPOLE_TORCH.name, GROWTH.name), "all": _NAMES[:-1]}
 _PAGE_WIDTH = 120  # characters, where the output is no terminal
 
@@ -74,6 +75,8 @@ def benchmark(names: Sequence[str], options: BenchmarkOptions) -> None:
             record["checkpoint"] = _measure_checkpoints(options.memory_steps, output.absolute().parent)
         elif name == "memory":
             record["memory"] = _measure_memory(options.memory_steps, options.repeats)
+        elif name == "sampling":
+            record["sampling"] = _measure_sampling(options.memory_steps)
         else:
             say("startup: five times each")
             record["startup"] = {"help_seconds": help_seconds(5), "first_step_seconds": first_step_seconds(5)}
@@ -95,6 +98,7 @@ def _print(results: Sequence[Result], growth: Growth | None, record: dict[str, A
         lines += growth.problems
     lines += report.floor_lines(floors)
     lines += report.memory_lines(record["memory"]) if "memory" in record else []
+    lines += report.sampling_lines(record["sampling"]) if "sampling" in record else []
     lines += report.checkpoint_lines(record["checkpoint"]) if "checkpoint" in record else []
     lines += report.startup_lines(record["startup"]) if "startup" in record else []
     for table in tables:
@@ -104,7 +108,7 @@ def _print(results: Sequence[Result], growth: Growth | None, record: dict[str, A
 
 
 def _check_peer(chosen: Sequence[str]) -> None:
-    needed = [] if set(chosen) <= {"startup", "checkpoint", GROWTH.name} else ["stable_baselines3"]
+    needed = [] if set(chosen) <= {"startup", "checkpoint", "sampling", GROWTH.name} else ["stable_baselines3"]
     needed += ["cv2"] if "breakout" in chosen else []
     if any(importlib.util.find_spec(module) is None for module in needed):
         raise UserError("", None, 'Stable-Baselines3 is not installed, or not all of it: pip install -e ".[bench]"')
@@ -172,6 +176,14 @@ def _measure_memory(steps: int, repeats: int) -> dict[str, Any]:
         "speed_ratio": None if problems else asdict(ratio(runs["lz4"], runs["none"])),
         "runs": {compression: [asdict(one) for one in done] for compression, done in runs.items()},
     }
+
+
+def _measure_sampling(steps: int) -> list[dict[str, Any]]:
+    measured = []
+    for kind in SAMPLED:
+        say(f"sampling: filling {steps:,} steps, memory={kind}")
+        measured.append(in_a_process("dqn.benchmark.sampling", {"steps": steps, "kind": kind}))
+    return measured
 
 
 def _measure_checkpoints(steps: int, folder: Path) -> list[dict[str, Any]]:

@@ -114,6 +114,16 @@ def sections_table(results: Sequence[Result]) -> Table:
     return table
 
 
+def sampling_lines(measured: Sequence[dict[str, Any]]) -> list[str]:
+    """What the kinds of memory take for a batch."""
+    lines = []
+    for one in measured:
+        line = f"memory={one['kind']}: of {one['steps']:,} steps of CartPole a batch of 32 is sampled in"
+        line += f" {1e3 * one['sample']:.2f} ms ({_verdict(one['sample'] < 3e-4, '0.3 ms')})"
+        lines.append(line + (f", given priorities in {1e3 * one['prioritize']:.2f} ms" if "prioritize" in one else ""))
+    return lines
+
+
 def memory_lines(measured: dict[str, Any]) -> list[str]:
     """The memory's figures beside their targets."""
     lines = []
