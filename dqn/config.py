@@ -521,7 +521,7 @@ class FQFConfig:
     num_fractions: Annotated[int, Field(ge=2, le=10_000)]
     num_cosines: Annotated[int, Field(ge=1, le=10_000)]
     threshold: Annotated[PositiveFloat, TRAIT]
-    proposal_rate: PositiveFloat
+    proposal_rate: Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(config=_STRICT, frozen=True)

@@ -130,7 +130,7 @@ class Learner:
             batch = shifted(batch, draws[:, :size], self._random_shift_pixels)
             draws = draws[:, size:]
         losses, gradients = self._differentiate(batch, draws, weights)
-        norms = gradients.norm(dim=1)
+        norms = (gradients if self._relative_rates is None else gradients * self._relative_rates).norm(dim=1)
         gradients = clip_by_norm(gradients, norms, self._max_gradient_norm)
         state = [self.parameters, *self._optimizer_state.values()]
         before = None if active is None else [tensor.clone() for tensor in state]

@@ -84,7 +84,7 @@ def evaluate_run(options: EvaluateOptions) -> None:
     Raises:
         UserError: there is no such run or policy.
     """
-    folder = RunFolder(_path_to_play(options))
+    folder = _folder_to_play(options)
     config = validate(Config, read_run_config(folder, "run", options.modules))
     epsilon = config.exploration.evaluation_epsilon if options.epsilon is None else options.epsilon
     torch.set_num_threads(config.trainer.threads or torch.get_num_threads())
@@ -102,9 +102,9 @@ def evaluate_run(options: EvaluateOptions) -> None:
         _draw_path(folder, config, q_function)
 
 
-def _path_to_play(options: EvaluateOptions) -> Path:
+def _folder_to_play(options: EvaluateOptions) -> RunFolder:
     if options.run is not None and options.pretrained is None:
-        return Path(options.run)
+        return RunFolder(Path(options.run))
     if options.pretrained is not None and options.run is None:
         return pretrained.take_out(options.pretrained)
     names = "|".join(pretrained.names())

@@ -31,7 +31,13 @@ RUNS = {
         *("trainer.total_steps=400", "network.hidden_sizes=[16]"),
     ),
     "proposed fractions": (
-        *("experiment=cartpole_fqf", "trainer.batch_size=8", "trainer.total_steps=400", "network.hidden_sizes=[16]"),
+        *(
+            "experiment=cartpole_fqf",
+            "algorithm.proposal_rate=1",
+            "trainer.batch_size=8",
+            "trainer.total_steps=400",
+            "network.hidden_sizes=[16]",
+        ),
     ),
     "shifted images": (
         *("experiment=breakout", "network=impala_cnn", "trainer.random_shift_pixels=4", "trainer.total_steps=120"),

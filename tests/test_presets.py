@@ -508,17 +508,27 @@ def test_pqn_learns_breakout_for_a_hundred_updates(make_config):
     assert torch.isfinite(trainer.parts.learner.parameters).all()
 
 
+def test_fqf_is_iqn_with_other_fractions(make_config):
+    fqf, iqn = (dataclasses.asdict(make_config(f"experiment={name}")) for name in ("fqf", "iqn"))
+    assert fqf.pop("algorithm") == {
+        "kind": "fqf", "discount": 0.99, "double": False, "num_fractions": 32, "num_cosines": 64, "threshold": 1.0,
+        "proposal_rate": 5e-5,
+    }  # fmt: skip
+    assert {key for key in fqf if fqf[key] != iqn[key]} == {"name"}
+
+
 def test_the_replay_settings_of_bbf(make_config):
     published = {
         "network": "impala_cnn", "head": "dueling", "algorithm": {**C51, "double": True}, "discount": 0.997,
         "learning rate": 1e-4, "optimizer": adam(1.5e-4), "gradient norm": None, "batch": 32, "update every": STEP,
-        "updates at once": 64 // 32, "memory": 200e3, "priorities": ROOTS, "n-step": 3, "target": "0.005 each step",
+        "updates at once": 64 // 32, "memory": 200e3, "priorities": ROOTS, "n-step": 3,
+        "target": "0.009975 each step",  # 1 - (1 - 0.005)^2
         "evaluation epsilon": 0.001, "length": 400e3 * FRAME, "final episodes": 100, "exports": "last",
         "sticky actions": 0, "no-ops at most": 30, "life is an episode": True, "rewards clipped": True,
     }  # fmt: skip
     config = make_config("experiment=bbf_replay")
     assert not {row: MEASURED[row](config) for row in published if not agree(published[row], MEASURED[row](config))}
     assert (config.network.width, config.network.hidden_size, config.trainer.random_shift_pixels) == (4, 2048, 4)
-    points = [(0, 1.0), (1000.5, 0.5), (2001, 0.0), (100e3, 0.0)]
+    points = [(0, 1.0), (2000, 1.0), (3000.5, 0.5), (4001, 0.0), (100e3, 0.0)]
     levels = [level for _, level in along(make_traits([config]).plan.exploration, points)]
     assert levels == pytest.approx([level for _, level in points], abs=1e-3)

@@ -120,7 +120,8 @@ def sampling_lines(measured: Sequence[dict[str, Any]]) -> list[str]:
     for one in measured:
         line = f"memory={one['kind']}: of {one['steps']:,} steps of CartPole a batch of 32 is sampled in"
         line += f" {1e3 * one['sample']:.2f} ms ({_verdict(one['sample'] < 3e-4, '0.3 ms')})"
-        lines.append(line + (f", given priorities in {1e3 * one['prioritize']:.2f} ms" if "prioritize" in one else ""))
+        line += f", given priorities in {1e3 * one['prioritize']:.2f} ms" if "prioritize" in one else ""
+        lines.append(line + (f"; all are ranked in {1e3 * one['rank']:.0f} ms" if "rank" in one else ""))
     return lines
 
 

@@ -89,7 +89,7 @@ class Dueling(nn.Module):
         """(N, features) -> (N, A), or (N, A, K)."""
         scale = self._gradient_scale
         if scale != 1.0:
-            features = scale * features + (1.0 - scale) * features.detach()
+            features = features.detach() + scale * (features - features.detach())  # the very same numbers
         value: Tensor = self.value(features)
         advantage: Tensor = self.advantage(features)
         if advantage.dim() > value.dim():

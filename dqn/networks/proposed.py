@@ -54,7 +54,8 @@ class Proposal(nn.Linear):
 class ProposedQuantiles(nn.Module):
     """From features to fractions, and to the quantiles of each action there.
 
-    Gradients through the bounds reach the proposal's own weights only, and those through quantiles all others.
+    Gradients through the bounds reach the proposal's own weights only, those through the quantiles of the shares all
+    others; the quantiles at the bounds have none.
 
     Args:
         width: of the features.
@@ -73,9 +74,10 @@ class ProposedQuantiles(nn.Module):
         """(N, width) -> (N, A, 3K - 2), which `Proposed.of` reads."""
         shares = self.proposal(features.detach()).float().softmax(-1)
         bounds = shares.cumsum(-1)[:, :-1]  # (N, K - 1)
-        at = torch.cat([_middles(bounds), bounds], -1).detach()
-        quantiles = per_fraction(self.head, features, self.embedding(at)).float()  # (N, A, 2K - 1)
-        return torch.cat([quantiles, bounds.unsqueeze(1).expand(-1, quantiles.shape[1], -1)], -1)
+        quantiles = per_fraction(self.head, features, self.embedding(_middles(bounds.detach()))).float()
+        with torch.no_grad():
+            at_bounds = per_fraction(self.head, features, self.embedding(bounds)).float()
+        return torch.cat([quantiles, at_bounds, bounds.unsqueeze(1).expand(-1, quantiles.shape[1], -1)], -1)
 
 
 def _edges(bounds: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,9 +6,11 @@ import shutil
 from pathlib import Path
 
 from dqn.errors import UserError, nearest
+from dqn.faults import disk_errors_explained
+from dqn.run_folder import RunFolder, check_links
 
 _KEPT = Path(__file__).parent
-PLAYED_IN = Path("runs/pretrained")
+RUNS = Path("runs")
 
 
 def names() -> list[str]:
@@ -16,14 +18,19 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in _KEPT.glob("*/config.yaml"))
 
 
-def take_out(name: str) -> Path:
-    """Copy a policy to where it can be played, filmed and measured, and return that run's folder.
+def take_out(name: str) -> RunFolder:
+    """Copy a policy to where it can be played, filmed and measured, and return that run.
 
     Raises:
-        UserError: there is no such policy.
+        UserError: there is no such policy, or the place leads elsewhere.
+        TrainingError: it cannot be written there.
     """
     if name not in names():
         raise UserError("pretrained", name, f"no such policy; {nearest(name, names())}")
-    folder = PLAYED_IN / name
-    shutil.copytree(_KEPT / name, folder, dirs_exist_ok=True)
+    folder = RunFolder(RUNS / "pretrained" / name)
+    if not folder.path.resolve().is_relative_to(RUNS.resolve()):
+        raise UserError("pretrained", name, f"{folder} is a link to a place outside of {RUNS}; remove it")
+    check_links(folder.path, "pretrained")
+    with disk_errors_explained(folder):
+        shutil.copytree(_KEPT / name, folder.path, dirs_exist_ok=True)
     return folder

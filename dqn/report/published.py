@@ -150,7 +150,6 @@ _CLEANRL = Protocol(
     network=TRAINING_RETURNS,
     frames=40_000_000,
 )
-_CLEANRL_PQN = replace(_CLEANRL, sticky_actions=None, max_frames=None, starts=None, fire=None)
 _SB3_ZOO = replace(_CLEANRL, epsilon=None, games="games of 150,000 steps", network=None)
 
 _ARCHIVE = "github.com/seungjaeryanlee/endtoend.ai, _pages/archive/envs/gym/atari"
@@ -256,16 +255,6 @@ SOURCES: tuple[Source, ...] = (
         3,
         None,
         _scores(space_invaders=1441.7),
-    ),
-    Source(
-        ("pqn",),
-        "CleanRL",
-        "github.com/vwxyzjn/cleanrl, docs/rl-algorithms/pqn.md",
-        "in the repository",
-        _CLEANRL_PQN,
-        3,
-        "runs",
-        {"breakout": Score(384.9, 12.4)},
     ),
     Source(
         ("sb3_zoo_dqn",),

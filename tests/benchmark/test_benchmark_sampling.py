@@ -16,3 +16,4 @@ def test_a_batch_is_sampled_and_given_priorities(kind):
     (line,) = sampling_lines([{**measured, "sample": 1e-3}])
     assert line.startswith(f"memory={kind}: of 2,000 steps of CartPole a batch of 32 is sampled in 1.00 ms")
     assert ("given priorities in" in line) == (kind != "uniform")
+    assert ("all are ranked in" in line) == (kind == "ranked")

@@ -288,7 +288,6 @@ def test_a_preset_has_each_score_once() -> None:
         ("cleanrl_dqn", "breakout", [366.9]),
         ("sb3_zoo_dqn", "breakout", [358.3]),
         ("sb3_zoo_dqn", "seaquest", [2000]),
-        ("pqn", "breakout", [384.9]),
         ("pqn", "pong", []),
     ],
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dqn import pretrained
+from dqn.errors import UserError
 
 
 def played(tmp_path: Path, name: str) -> dict[str, object]:
@@ -32,9 +33,9 @@ def test_each_comes_as_a_run(monkeypatch, tmp_path):
     assert pretrained.names() == ["breakout", "cartpole", "gridworld"]
     monkeypatch.chdir(tmp_path)
     for name in pretrained.names():
-        folder = pretrained.take_out(name)
+        folder = pretrained.take_out(name).path
         (folder / "evaluation.json").write_text("{}")
-        assert pretrained.take_out(name) == folder
+        assert pretrained.take_out(name).path == folder
         assert {path.name for path in folder.iterdir()} == {"config.yaml", "evaluation.json", "export"}
         assert {path.name for path in (folder / "export").iterdir()} == {"policy.json", "policy.onnx"}
         assert "/tmp" not in (folder / "config.yaml").read_text()
@@ -56,3 +57,17 @@ def test_what_else_is_asked_for_is_refused(words, message, shell):
     assert done.returncode != 0
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "link", ["runs/pretrained", "runs/pretrained/cartpole", "runs/pretrained/cartpole/config.yaml"]
+)
+def test_it_does_not_write_through_links(link, monkeypatch, tmp_path):
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (here / link).parent.mkdir(parents=True)
+    (here / link).symlink_to(elsewhere)
+    monkeypatch.chdir(here)
+    with pytest.raises(UserError, match="link to a place outside"):
+        pretrained.take_out("cartpole")
+    assert not list(elsewhere.iterdir())
