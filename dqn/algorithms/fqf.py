@@ -31,7 +31,10 @@ class FQF(Algorithm):
             coming = Proposed.of(self.next_outputs(online, target, batch.obs_t))
             target_tm1 = batch.r_t.unsqueeze(-1) + batch.discount_t.unsqueeze(-1) * coming.quantiles  # (M, B, K)
             td_error = batch.r_t + batch.discount_t * coming.mean - taken.mean
-        loss = quantile_huber(taken.quantiles, taken.fractions.detach(), target_tm1, self.huber)
+        # Samples are as likely as their shares are wide (equation 1). Algorithm 1 takes them as equally likely: where
+        # shares are not equal that is another return, and Q-values grew beyond all bounds on CartPole.
+        fractions = taken.fractions.detach()
+        loss = quantile_huber(taken.quantiles, fractions, target_tm1, self.huber, coming.shares)
         return Losses(loss + _gradient_only(_proposal_loss(taken)), td_error, taken.mean.detach(), td_error.abs())
 
 

@@ -37,7 +37,9 @@ def quantile_losses(quantiles_tm1: Tensor, fractions: Tensor, target_tm1: Tensor
     return Losses(loss, td_error, q_tm1, td_error.abs())
 
 
-def quantile_huber(quantiles: Tensor, fractions: Tensor, targets: Tensor, huber: Huber) -> Tensor:
+def quantile_huber(
+    quantiles: Tensor, fractions: Tensor, targets: Tensor, huber: Huber, probabilities: Tensor | None = None
+) -> Tensor:
     """Summed over the quantiles, averaged over the targets (equation 10 and algorithm 1 of the paper).
 
     Args:
@@ -45,6 +47,7 @@ def quantile_huber(quantiles: Tensor, fractions: Tensor, targets: Tensor, huber:
         fractions: which ones they are, (K,) or (M, B, K).
         targets: samples of what they are quantiles of, (M, B, K').
         huber: the cost of an error, which is divided by its threshold.
+        probabilities: of the samples, (M, B, K'); None where they are equally likely.
 
     Returns:
         (M, B).
@@ -52,4 +55,5 @@ def quantile_huber(quantiles: Tensor, fractions: Tensor, targets: Tensor, huber:
     error = targets.unsqueeze(-2) - quantiles.unsqueeze(-1)  # (M, B, K, K')
     weight = (fractions.unsqueeze(-1) - (error.detach() < 0).float()).abs()
     cost = huber(error.flatten(1)).view_as(error) / huber.threshold.view(-1, 1, 1, 1)
-    return (weight * cost).mean(-1).sum(-1)
+    of_samples = (weight * cost).sum(-2)  # (M, B, K')
+    return of_samples.mean(-1) if probabilities is None else (probabilities * of_samples).sum(-1)

@@ -70,9 +70,9 @@ def test_losses_and_gradients(double: bool) -> None:
         r, discount, kappa = float(rewards[m, b]), float(discount_t[m, b]), THRESHOLDS[m]
         loss = 0.0
         for i in range(K):
-            for sample in samples:
+            for sample, probability in zip(samples, widths_t, strict=True):
                 u = r + discount * sample - quantiles[i]
-                weight = abs(middles[i] - (u < 0)) / kappa / K
+                weight = abs(middles[i] - (u < 0)) / kappa * probability
                 loss += weight * (u**2 / 2 if abs(u) <= kappa else kappa * (abs(u) - kappa / 2))
                 expected[m, b, a, i] -= weight * np.clip(u, -kappa, kappa)
         for i in range(K - 1):
