@@ -15,7 +15,6 @@ from pydantic.dataclasses import dataclass
 from rich.table import Table
 from torch import Tensor, nn
 
-from dqn import pretrained
 from dqn.algorithms.base import QFunction
 from dqn.checkpoint import Checkpoints
 from dqn.conclusion import describe, export_network, q_function_of
@@ -29,6 +28,7 @@ from dqn.faults import disk_errors_explained
 from dqn.files import write_json
 from dqn.networks.population import member_network
 from dqn.options import MODULES, RUN
+from dqn.pretrained import pretrained_names, take_out
 from dqn.run_folder import RunFolder
 from dqn.terminal import make_console, say
 from dqn.trusted import read_run_config
@@ -43,7 +43,7 @@ class EvaluateOptions:
     run: Annotated[str | None, RUN] = None
     pretrained: Annotated[
         str | None,
-        Field(description="instead of a run: a policy that comes with the project", examples=pretrained.names()),
+        Field(description="instead of a run: a policy that comes with the project", examples=pretrained_names()),
     ] = None
     policy: Annotated[
         str,
@@ -106,8 +106,8 @@ def _folder_to_play(options: EvaluateOptions) -> RunFolder:
     if options.run is not None and options.pretrained is None:
         return RunFolder(Path(options.run))
     if options.pretrained is not None and options.run is None:
-        return pretrained.take_out(options.pretrained)
-    names = "|".join(pretrained.names())
+        return take_out(options.pretrained)
+    names = "|".join(pretrained_names())
     raise UserError("", None, f"say what plays: run=<folder>, or pretrained={names}")
 
 

@@ -13,7 +13,7 @@ _KEPT = Path(__file__).parent
 RUNS = Path("runs")
 
 
-def names() -> list[str]:
+def pretrained_names() -> list[str]:
     """What there is."""
     return sorted(path.parent.name for path in _KEPT.glob("*/config.yaml"))
 
@@ -25,8 +25,8 @@ def take_out(name: str) -> RunFolder:
         UserError: there is no such policy, or the place leads elsewhere.
         TrainingError: it cannot be written there.
     """
-    if name not in names():
-        raise UserError("pretrained", name, f"no such policy; {nearest(name, names())}")
+    if name not in pretrained_names():
+        raise UserError("pretrained", name, f"no such policy; {nearest(name, pretrained_names())}")
     folder = RunFolder(RUNS / "pretrained" / name)
     if not folder.path.resolve().is_relative_to(RUNS.resolve()):
         raise UserError("pretrained", name, f"{folder} is a link to a place outside of {RUNS}; remove it")

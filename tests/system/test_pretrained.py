@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dqn import pretrained
 from dqn.errors import UserError
+from dqn.pretrained import pretrained_names, take_out
 
 
 def played(tmp_path: Path, name: str) -> dict[str, object]:
@@ -30,12 +30,12 @@ def test_a_kept_policy_plays(name, episodes, at_least, shell, tmp_path):
 
 
 def test_each_comes_as_a_run(monkeypatch, tmp_path):
-    assert pretrained.names() == ["breakout", "cartpole", "gridworld"]
+    assert pretrained_names() == ["breakout", "cartpole", "gridworld"]
     monkeypatch.chdir(tmp_path)
-    for name in pretrained.names():
-        folder = pretrained.take_out(name).path
+    for name in pretrained_names():
+        folder = take_out(name).path
         (folder / "evaluation.json").write_text("{}")
-        assert pretrained.take_out(name).path == folder
+        assert take_out(name).path == folder
         assert {path.name for path in folder.iterdir()} == {"config.yaml", "evaluation.json", "export"}
         assert {path.name for path in (folder / "export").iterdir()} == {"policy.json", "policy.onnx"}
         assert "/tmp" not in (folder / "config.yaml").read_text()
@@ -69,5 +69,5 @@ def test_it_does_not_write_through_links(link, monkeypatch, tmp_path):
     (here / link).symlink_to(elsewhere)
     monkeypatch.chdir(here)
     with pytest.raises(UserError, match="link to a place outside"):
-        pretrained.take_out("cartpole")
+        take_out("cartpole")
     assert not list(elsewhere.iterdir())
