@@ -26,7 +26,7 @@ from dqn.networks.proposed import ProposedQuantiles
 TOLERANCE = 1e-4  # of Q-values, relative to the largest where that exceeds 1
 _WITHOUT_KERAS = 'needs Keras: pip install -e ".[keras]", then python scripts/export.py run=<folder>'
 
-_NO_LAYERS = "Keras has no built-in layers for implicit quantiles; policy.onnx needs no code of ours either"
+_NO_LAYERS = "Keras has no built-in layers for quantiles at fractions; policy.onnx needs no code of ours either"
 
 
 def export_policy(

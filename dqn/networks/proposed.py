@@ -75,8 +75,7 @@ class ProposedQuantiles(nn.Module):
         shares = self.proposal(features.detach()).float().softmax(-1)
         bounds = shares.cumsum(-1)[:, :-1]  # (N, K - 1)
         quantiles = per_fraction(self.head, features, self.embedding(_middles(bounds.detach()))).float()
-        with torch.no_grad():
-            at_bounds = per_fraction(self.head, features, self.embedding(bounds)).float()
+        at_bounds = per_fraction(self.head, features, self.embedding(bounds)).float().detach()
         return torch.cat([quantiles, at_bounds, bounds.unsqueeze(1).expand(-1, quantiles.shape[1], -1)], -1)
 
 

@@ -247,7 +247,8 @@ def test_an_empty_folder_of_the_users_stays(shell, tmp_path):
 @pytest.mark.parametrize(
     ("script", "words", "message"),
     [
-        ("evaluate", [], "run is missing"),
+        ("evaluate", [], "say what plays: run=<folder>, or pretrained=breakout|cartpole|gridworld"),
+        ("export", [], "run is missing"),
         ("evaluate", ["run=nowhere"], "run=nowhere: there is no run in this place"),
         ("evaluate", ["run=.", "episods=3"], "episods=3: no such option; did you mean episodes?"),
         ("evaluate", ["run=."], "run=.: there is no run in this place"),
