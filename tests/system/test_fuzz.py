@@ -51,7 +51,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@settings(_EACH, max_examples=30, derandomize=True)
+@settings(_EACH, max_examples=15, derandomize=True)
 @given(words=command_lines())
 def test_a_few_random_command_lines(words, places, tmp_path_factory):
     try_out(words, places, tmp_path_factory.getbasetemp() / "fuzz")
