@@ -364,23 +364,26 @@ class OptimizerConfig:
 
 
 @dataclass(config=_STRICT, frozen=True)
-class AdamConfig(OptimizerConfig):
-    """conf/optimizer/adam.yaml."""
+class MomentsConfig(OptimizerConfig):
+    """What every optimizer has that estimates two moments of the gradient."""
 
-    kind: Literal["adam"]
     beta1: Annotated[Decay, TRAIT]
     beta2: Annotated[Decay, TRAIT]
     epsilon: Annotated[PositiveFloat, TRAIT]
 
 
 @dataclass(config=_STRICT, frozen=True)
-class RAdamConfig(OptimizerConfig):
+class AdamConfig(MomentsConfig):
+    """conf/optimizer/adam.yaml."""
+
+    kind: Literal["adam"]
+
+
+@dataclass(config=_STRICT, frozen=True)
+class RAdamConfig(MomentsConfig):
     """conf/optimizer/radam.yaml."""
 
     kind: Literal["radam"]
-    beta1: Annotated[Decay, TRAIT]
-    beta2: Annotated[Decay, TRAIT]
-    epsilon: Annotated[PositiveFloat, TRAIT]
 
 
 @dataclass(config=_STRICT, frozen=True)

@@ -32,7 +32,6 @@ from dqn.algorithms.qr_dqn import QRDQN
 from dqn.checks import check_config, check_fit, check_network_fits
 from dqn.compilation import can_compile, wants_compilation
 from dqn.config import (
-    AdamConfig,
     AlgorithmConfig,
     AtariConfig,
     BoltzmannConfig,
@@ -60,6 +59,7 @@ from dqn.config import (
     LossConfig,
     MaxBoltzmannConfig,
     MLPConfig,
+    MomentsConfig,
     MSEConfig,
     MunchausenDQNConfig,
     PiecewiseConfig,
@@ -511,10 +511,9 @@ def _make_optimizer(configs: Sequence[Config], device: torch.device) -> optim.Op
         return _field(settings, name, device)
 
     kind = settings[0]
-    if isinstance(kind, AdamConfig):
-        return optim.Adam(trait("beta1"), trait("beta2"), trait("epsilon"))
-    if isinstance(kind, RAdamConfig):
-        return optim.RAdam(trait("beta1"), trait("beta2"), trait("epsilon"))
+    if isinstance(kind, MomentsConfig):
+        rule = optim.RAdam if isinstance(kind, RAdamConfig) else optim.Adam
+        return rule(trait("beta1"), trait("beta2"), trait("epsilon"))
     if isinstance(kind, RMSPropConfig):
         return optim.RMSProp(trait("decay"), trait("epsilon"))
     if isinstance(kind, CenteredRMSPropConfig):

@@ -30,12 +30,13 @@ class FQF(Algorithm):
         with torch.no_grad():
             coming = Proposed.of(self.next_outputs(online, target, batch.obs_t))
             target_tm1 = batch.r_t.unsqueeze(-1) + batch.discount_t.unsqueeze(-1) * coming.quantiles  # (M, B, K)
-            td_error = batch.r_t + batch.discount_t * coming.mean - taken.mean
+            q_tm1 = taken.mean
+            td_error = batch.r_t + batch.discount_t * coming.mean - q_tm1
         # Samples are as likely as their shares are wide (equation 1). Algorithm 1 takes them as equally likely: where
         # shares are not equal that is another return, and Q-values grew beyond all bounds on CartPole.
         fractions = taken.fractions.detach()
         loss = quantile_huber(taken.quantiles, fractions, target_tm1, self.huber, coming.shares)
-        return Losses(loss + _gradient_only(_proposal_loss(taken)), td_error, taken.mean.detach(), td_error.abs())
+        return Losses(loss + _gradient_only(_proposal_loss(taken)), td_error, q_tm1, td_error.abs())
 
 
 def _proposal_loss(taken: Proposed) -> Tensor:

@@ -6,14 +6,7 @@ from torch import Tensor, nn
 
 
 class ChannelNorm(nn.LayerNorm):
-    """Layer normalization over the channels, each place by itself, as PQN's code has it (mttga/purejaxql).
-
-    Args:
-        channels: how many there are.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels)
+    """Layer normalization over so many channels, each place by itself, as PQN's code has it (mttga/purejaxql)."""
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W), unchanged in shape."""

@@ -10,7 +10,7 @@ from dqn.faults import disk_errors_explained
 from dqn.run_folder import RunFolder, check_links
 
 _KEPT = Path(__file__).parent
-RUNS = Path("runs")
+_RUNS = Path("runs")
 
 
 def pretrained_names() -> list[str]:
@@ -27,9 +27,9 @@ def take_out(name: str) -> RunFolder:
     """
     if name not in pretrained_names():
         raise UserError("pretrained", name, f"no such policy; {nearest(name, pretrained_names())}")
-    folder = RunFolder(RUNS / "pretrained" / name)
-    if not folder.path.resolve().is_relative_to(RUNS.resolve()):
-        raise UserError("pretrained", name, f"{folder} is a link to a place outside of {RUNS}; remove it")
+    folder = RunFolder(_RUNS / "pretrained" / name)
+    if not folder.path.resolve().is_relative_to(_RUNS.resolve()):
+        raise UserError("pretrained", name, f"{folder} is a link to a place outside of {_RUNS}; remove it")
     check_links(folder.path, "pretrained")
     with disk_errors_explained(folder):
         shutil.copytree(_KEPT / name, folder.path, dirs_exist_ok=True)
