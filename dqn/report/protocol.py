@@ -1,4 +1,4 @@
-"""How a score in an Atari game was measured, and in what two such ways differ."""
+"""How a score was measured, and in what two such ways differ; much of it only an Atari game has."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ LAST = "last network"
 TRAINING_RETURNS = "training returns"
 AS_IN_TRAINING = "exploration as in training"
 
-_WINDOW_FRAMES = 1_000_000  # at the end of training, whose games make its score; Dopamine's unit
+# The games at the end of training make its score: of as many frames as in Dopamine, of a short one its last tenth's.
+_WINDOW_FRAMES = 1_000_000
+_WINDOW_SHARE = 0.1
 _NETWORKS = {"best": BEST_AGAIN, "last": LAST}
 _FRAMES_PER_MINUTE = 3600
 
@@ -39,10 +41,13 @@ class Protocol:
         """Whether the score is that of the games in which the agent learns."""
         return self.network == TRAINING_RETURNS
 
-    @property
-    def unknown(self) -> list[str]:
-        """What is not known, in words."""
-        return [_PARTS[part.name][0] for part in fields(self) if getattr(self, part.name) is None]
+    def unknown_beside(self, other: Protocol) -> list[str]:
+        """What is known of the other only, in words."""
+        return [
+            called
+            for name, (called, _) in _PARTS.items()
+            if getattr(self, name) is None and getattr(other, name) is not None
+        ]
 
 
 def last_games(frames: float) -> str:
@@ -69,6 +74,11 @@ def scored_runs(group: Group, of_training: bool) -> list[tuple[Run, float]]:
     return [(run, score) for run in ended if (score := _training_score(run)) is not None]
 
 
+def task_of(settings: Settings) -> Any:
+    """The game, or the id of the environment."""
+    return settings.get("env.game" if settings.get("env.kind") == "atari" else "env.id")
+
+
 def protocol_of(group: Group, of_training: bool) -> Protocol:
     """How the runs of a group are scored, as their configs and summaries tell."""
     settings, runs = group.settings, [run for run, _ in scored_runs(group, of_training)]
@@ -85,7 +95,7 @@ def protocol_of(group: Group, of_training: bool) -> Protocol:
         starts=None if noop_max is None else max(noop_max - 1, 0),  # it says fewer than how many
         fire=of_game("fire_on_reset"),
         epsilon=AS_IN_TRAINING if of_training else _known(settings, "exploration.evaluation_epsilon"),
-        games=last_games(_WINDOW_FRAMES) if of_training else _known(settings, "evaluation.final_episodes"),
+        games=_training_games(runs) if of_training else _known(settings, "evaluation.final_episodes"),
         network=TRAINING_RETURNS if of_training else _network(runs),
         frames=max((run.steps * run.frames_per_step for run in runs), default=None),
     )
@@ -93,8 +103,16 @@ def protocol_of(group: Group, of_training: bool) -> Protocol:
 
 def _training_score(run: Run) -> float | None:
     episodes = run.curves["episode"]
-    recent = episodes.returns[(run.steps - episodes.steps) * run.frames_per_step < _WINDOW_FRAMES]
+    recent = episodes.returns[(run.steps - episodes.steps) * run.frames_per_step < _window(run)]
     return float(recent.mean()) if len(recent) else None
+
+
+def _training_games(runs: Sequence[Run]) -> str | None:
+    return last_games(max(map(_window, runs))) if runs else None
+
+
+def _window(run: Run) -> float:
+    return min(_WINDOW_FRAMES, _WINDOW_SHARE * run.steps * run.frames_per_step)
 
 
 def _network(runs: Sequence[Run]) -> str | None:

@@ -1,8 +1,9 @@
-"""Scores of agents in Atari games as papers and repositories report them.
+"""Scores of agents in Atari games and CartPole as papers and repositories report them.
 
-A source stands for the presets that are its agent. Of several tables in a paper the one whose games start with no-ops
-is here, as games do in this project; one of human starts only where no other was found. Left out are numbers that look
-like misprints: QR-DQN in Q*bert, and Double DQN in Space Invaders and Seaquest as of the C51 paper.
+A source stands for the presets that are its agent; of `pqn`, whose repository has pictures only, none is known, nor of
+the CartPole agents of Dopamine, keras-rl, purejaxql and the 2017 post. Of several tables in a paper the one whose games
+start with no-ops is here, as games do in this project; one of human starts only where no other was found. Left out are
+numbers that look like misprints: QR-DQN in Q*bert, and Double DQN in Space Invaders and Seaquest as of the C51 paper.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Source:
         protocol: how they were measured.
         runs: how many runs a score is the mean of; None: not known.
         spread_over: what the spread of a score is over; None: no score has one.
-        scores: by game, as `env.game` calls it.
+        scores: by game, as `env.game` calls it, or by the environment's id, `env.id`.
     """
 
     presets: tuple[str, ...]
@@ -70,11 +71,11 @@ BASELINES = {
 }
 
 
-def published(preset: object, game: object) -> Iterator[tuple[Source, Score]]:
-    """What is known of a preset in a game."""
+def published(preset: object, task: object) -> Iterator[tuple[Source, Score]]:
+    """What is known of a preset in a game, or in the environment of an id."""
     for source in SOURCES:
         if preset in source.presets:
-            yield from ((source, score) for name, score in source.scores.items() if name == game)
+            yield from ((source, score) for name, score in source.scores.items() if name == task)
 
 
 def _scores(
@@ -120,7 +121,7 @@ _HUMAN_STARTS = replace(_DEEPMIND, starts="human starts", network=None)
 _MUNCHAUSEN = Protocol(
     sticky_actions=0.25,
     life_loss_is_terminal=False,
-    max_frames=None,
+    max_frames=108_000,
     starts=None,
     fire=None,
     epsilon=0.001,
@@ -151,6 +152,19 @@ _CLEANRL = Protocol(
     frames=40_000_000,
 )
 _SB3_ZOO = replace(_CLEANRL, epsilon=None, games="games of 150,000 steps", network=None)
+# What is None in these two is nothing that CartPole has.
+_CARTPOLE_CLEANRL = Protocol(
+    sticky_actions=None,
+    life_loss_is_terminal=None,
+    max_frames=None,
+    starts=None,
+    fire=None,
+    epsilon=AS_IN_TRAINING,
+    games=None,
+    network=TRAINING_RETURNS,
+    frames=500_000,
+)
+_CARTPOLE_ZOO = replace(_CARTPOLE_CLEANRL, epsilon=None, games=300, network=None, frames=50_000)
 
 _ARCHIVE = "github.com/seungjaeryanlee/endtoend.ai, _pages/archive/envs/gym/atari"
 
@@ -275,5 +289,25 @@ SOURCES: tuple[Source, ...] = (
         1,
         None,
         _scores(pong=20.6, space_invaders=622.7, seaquest=2000),
+    ),
+    Source(
+        ("cartpole_cleanrl",),
+        "CleanRL",
+        "github.com/vwxyzjn/cleanrl, docs/rl-algorithms/dqn.md",
+        "in the repository",
+        _CARTPOLE_CLEANRL,
+        3,
+        "runs",
+        {"CartPole-v1": Score(488.69, 16.11)},
+    ),
+    Source(
+        ("cartpole_sb3_zoo",),
+        "RL Zoo",
+        "github.com/DLR-RM/rl-baselines3-zoo, benchmark.md",
+        "in the repository",
+        _CARTPOLE_ZOO,
+        1,
+        "games",
+        {"CartPole-v1": Score(500.0, 0.0)},
     ),
 )

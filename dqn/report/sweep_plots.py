@@ -24,7 +24,10 @@ _MOST_COLUMNS = 3
 _FEW_VALUES = 5  # so many numbers get a tick each
 _FEW_DECADES = 150.0  # a ratio below which a logarithmic axis has ticks at 2 and 5 too
 _LOG_RATIO = 10.0  # what spans more than that is drawn over its logarithm
-_LONGEST_TICK = 18  # characters
+_LONGEST_TICK = 24  # characters
+_LONG_TICK = 10  # of categories, stands aslant, or upright where they are many
+_MANY_CATEGORIES = 5
+_INCHES_PER_CHARACTER = 0.07  # of a tick
 _SCORE = "mean return"
 
 
@@ -64,6 +67,22 @@ class ValueScale:
             return [(value, _written(value)) for value in self._values]
         return [(value, _written(value)) for value in _round_numbers(self._values[0], self._values[-1], self.is_log)]
 
+    @property
+    def tick_rotation(self) -> int:
+        """By how many degrees the ticks below a panel are turned, so that none stands over another."""
+        if self.is_numeric or self._longest_tick <= _LONG_TICK:
+            return 0
+        return 90 if len(self.categories) > _MANY_CATEGORIES else 20
+
+    @property
+    def tick_height(self) -> float:
+        """What upright ticks take below a panel, in inches."""
+        return _INCHES_PER_CHARACTER * self._longest_tick if self.tick_rotation == 90 else 0.0
+
+    @property
+    def _longest_tick(self) -> int:
+        return max(len(text) for _, text in self.ticks())
+
     def _scaled(self, value: float) -> float:
         return math.log(value) if self.is_log else value
 
@@ -75,10 +94,14 @@ def draw_parameters(ranking: Sequence[Setting], keys: Sequence[str], output: Pat
     with rc_context(STYLE):
         columns = min(len(keys), _MOST_COLUMNS)
         rows = math.ceil(len(keys) / columns)
-        figure = _figure(max(3.4 * columns, 5.0), 2.9 * rows + 0.5)
-        panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
-        for ax, key in zip(panels, keys, strict=False):
-            _draw_parameter(ax, ranking, key)
+        scales = [_scale_of(ranking, key) for key in keys]
+        heights = [
+            2.9 + max(scale.tick_height for scale in scales[i : i + columns]) for i in range(0, len(keys), columns)
+        ]
+        figure = _figure(max(3.4 * columns, 5.0), sum(heights) + 0.5)
+        panels = figure.subplots(rows, columns, squeeze=False, sharey=True, height_ratios=heights).ravel()
+        for ax, key, scale in zip(panels, keys, scales, strict=False):
+            _draw_parameter(ax, ranking, key, scale)
         for ax in panels[len(keys) :]:
             ax.set_axis_off()
         for ax in panels[::columns]:
@@ -117,11 +140,14 @@ def draw_parallel_coordinates(ranking: Sequence[Setting], keys: Sequence[str], o
     return output.name
 
 
-def _draw_parameter(ax: Axes, ranking: Sequence[Setting], key: str) -> None:
+def _scale_of(ranking: Sequence[Setting], key: str) -> ValueScale:
+    return ValueScale([setting.overrides.get(key, _ABSENT) for setting in ranking])
+
+
+def _draw_parameter(ax: Axes, ranking: Sequence[Setting], key: str, scale: ValueScale) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     texts = [setting.overrides.get(key, _ABSENT) for setting in ranking]
-    scale = ValueScale(texts)
     if scale.is_log:
         ax.set_xscale("log")
     for place, (setting, text) in reversed(list(enumerate(zip(ranking, texts, strict=True)))):
@@ -145,8 +171,7 @@ def _draw_parameter(ax: Axes, ranking: Sequence[Setting], key: str) -> None:
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _nearest(ticks, x)))
     if not scale.is_numeric:
         ax.set_xlim(-0.5, len(scale.categories) - 0.5)
-    if not scale.is_numeric and max(map(len, ticks.values())) > 10:
-        ax.tick_params(axis="x", labelrotation=20)
+    ax.tick_params(axis="x", labelrotation=scale.tick_rotation)
     ax.tick_params(labelleft=True, labelsize=8.5)
     ax.set_title(key, loc="left", fontsize=9.5, fontweight="bold")
 
@@ -241,5 +266,6 @@ def _natural_order(text: str) -> tuple[bool, float, list[int], str]:
 
 
 def _shortened(text: str) -> str:
-    text = short_value(text)
-    return text if len(text) <= _LONGEST_TICK else f"{text[: _LONGEST_TICK - 3]}..."
+    """Without its middle where it is too long: names often differ only in their ends."""
+    text, half = short_value(text), (_LONGEST_TICK - 3) // 2
+    return text if len(text) <= _LONGEST_TICK else f"{text[:half]}...{text[-half:]}"

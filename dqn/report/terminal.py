@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from dqn.report.protocol import differences, protocol_of, scored_runs
+from dqn.report.protocol import differences, protocol_of, scored_runs, task_of
 from dqn.report.published import BASELINES, Score, Source, published
 from dqn.report.runs import Run
 from dqn.report.settings import Group, Settings, all_keys, differing_keys
@@ -24,7 +24,7 @@ from dqn.terminal import printable
 from dqn.validation import yaml_text
 
 _ABSENT = "-"
-_WIDEST_CELL = 22  # what is longer goes on in the next line
+_WIDEST_CELL = 24  # what is longer goes on in the next line
 MOST_SETTINGS = 20  # in the table of a sweep
 _MOST_NOTES = 10
 _LAYOUT: dict[str, Any] = {"title_justify": "left", "pad_edge": False, "padding": (0, 0, 0, 1)}
@@ -76,9 +76,9 @@ def status_notes(groups: Sequence[Group]) -> Iterator[str]:
 
 
 def published_section(groups: Sequence[Group]) -> Iterator[RenderableType]:
-    """What papers and repositories report of the same preset and game, beside ours; nothing where nothing is known."""
-    found = [(group, list(published(group.settings.get("name"), group.settings.get("env.game")))) for group in groups]
-    found = [(group, reports) for group, reports in found if reports and group.settings.get("env.kind") == "atari"]
+    """What papers and repositories report of the same preset and task, beside ours; nothing where nothing is known."""
+    found = [(group, list(published(group.settings.get("name"), task_of(group.settings)))) for group in groups]
+    found = [(group, reports) for group, reports in found if reports]
     if not found:
         return
     table = Table(box=SIMPLE_HEAD, title="Published scores, below ours", **_LAYOUT)
@@ -86,20 +86,21 @@ def published_section(groups: Sequence[Group]) -> Iterator[RenderableType]:
     for heading in ("seeds", "mean", "95 % interval", "human %"):
         table.add_column(heading, justify="right", no_wrap=True)
     for group, reports in found:
-        game = str(group.settings["env.game"])
+        task = task_of(group.settings)
         for of_training, of_kind in groupby(reports, lambda report: report[0].protocol.is_of_training):
             label = f"{group.label}, training" if of_training else group.label
-            table.add_row(Text(label), *_our_cells(group, of_training, game))
+            table.add_row(Text(label), *_our_cells(group, of_training, task))
             for source, score in of_kind:
-                table.add_row(Text(f"  {source.title}"), *_their_cells(source, score, game))
+                table.add_row(Text(f"  {source.title}"), *_their_cells(source, score, task))
         table.add_section()
     yield table
     for group, reports in found:
         for source, score in reports:
             yield from _protocol_notes(group, source, score)
-    for game in dict.fromkeys(str(group.settings["env.game"]) for group, _ in found):
-        baseline = BASELINES[game]
-        yield Text(f"human %: in {game}, 0 is {baseline.random} (random play), 100 is {baseline.human}.", style="dim")
+    for task in dict.fromkeys(task_of(group.settings) for group, _ in found):
+        if baseline := BASELINES.get(task):
+            text = f"human %: in {task}, 0 is {baseline.random} (random play), 100 is {baseline.human}."
+            yield Text(text, style="dim")
 
 
 def sweep_counts(jobs: Sequence[Job], num_settings: int) -> str:
@@ -238,23 +239,24 @@ def _score_cells(group: Group) -> list[str]:
     ]
 
 
-def _our_cells(group: Group, of_training: bool, game: str) -> list[str]:
+def _our_cells(group: Group, of_training: bool, task: str) -> list[str]:
     scores = [score for _, score in scored_runs(group, of_training)]
     seeds = str(len(scores)) if len(scores) == len(group.runs) else f"{len(scores)} of {len(group.runs)}"
     if not scores:
         return [seeds, *[_ABSENT] * 3]
     mean = float(np.mean(scores))
-    return [seeds, _number(mean), _interval(scores), _human_percent(mean, game)]
+    return [seeds, _number(mean), _interval(scores), _human_percent(mean, task)]
 
 
-def _their_cells(source: Source, score: Score, game: str) -> list[str]:
+def _their_cells(source: Source, score: Score, task: str) -> list[str]:
     spread = _ABSENT if score.spread is None else f"± {_number(score.spread)}"
     runs = _ABSENT if source.runs is None else str(source.runs)
-    return [runs, _number(score.mean), spread, _human_percent(score.mean, game)]
+    return [runs, _number(score.mean), spread, _human_percent(score.mean, task)]
 
 
-def _human_percent(score: float, game: str) -> str:
-    return f"{100 * BASELINES[game].normalise(score):.0f}"
+def _human_percent(score: float, task: str) -> str:
+    baseline = BASELINES.get(task)
+    return _ABSENT if baseline is None else f"{100 * baseline.normalise(score):.0f}"
 
 
 def _protocol_notes(group: Group, source: Source, score: Score) -> Iterator[RenderableType]:
@@ -262,13 +264,12 @@ def _protocol_notes(group: Group, source: Source, score: Score) -> Iterator[Rend
     protocol = source.protocol
     spread = f"; ± is over {source.spread_over}" if score.spread is not None else ""
     yield Text(f"{group.label}, {source.title}: {source.citation} (read {source.read}){spread}.")
-    theirs, ours = differences(protocol, protocol_of(group, protocol.is_of_training))
+    of_ours = protocol_of(group, protocol.is_of_training)
+    theirs, ours = differences(protocol, of_ours)
     if theirs:
         yield Padding(Text(f"theirs: {', '.join(theirs)}; ours: {', '.join(ours)}"), (0, 0, 0, 2), expand=False)
-    if protocol.unknown:
-        yield Padding(
-            Text(f"not known of theirs: {', '.join(protocol.unknown)}", style="dim"), (0, 0, 0, 2), expand=False
-        )
+    if unknown := protocol.unknown_beside(of_ours):
+        yield Padding(Text(f"not known of theirs: {', '.join(unknown)}", style="dim"), (0, 0, 0, 2), expand=False)
 
 
 def _interval(scores: Sequence[float]) -> str:
