@@ -71,6 +71,7 @@ CASES: dict[str, tuple[EnvironmentSpec, Callable[[EnvironmentSpec], nn.Module]]]
     "normalized": (VECTOR, lambda spec: mlp(spec, [16, 8], "relu", layer_norm=True)),
     "normalized images": (OBLONG, lambda spec: nips_cnn(spec, dueling, layer_norm=True)),
     "impala_cnn": (OBLONG, lambda spec: impala_cnn(spec, 1, 16, dueling)),
+    "normalized impala_cnn": (OBLONG, lambda spec: impala_cnn(spec, 1, 16, dueling, layer_norm=True)),
     "dueling": (VECTOR, lambda spec: mlp(spec, [16, 8], "relu", dueling)),
     "shared bias": (VECTOR, lambda spec: mlp(spec, [16], "relu", shared_bias)),
     "c51": (VECTOR, lambda spec: nn.Sequential(*mlp(spec, [16], "relu", linear, 5), ExpectedValue(ATOMS))),

@@ -124,8 +124,10 @@ def _impala_section(layer: ImpalaSection, images: Any) -> Any:
     outputs = layers.MaxPooling2D(3, 2, padding="same")(_same_convolution(layer.convolution, images))
     for block in layer.residuals:
         assert isinstance(block, Residual)
-        inner = _same_convolution(block.first, layers.Activation("relu")(outputs))
-        inner = _same_convolution(block.second, layers.Activation("relu")(inner))
+        inner = outputs
+        for norm, convolution in zip(block.norms, (block.first, block.second), strict=True):
+            normalized = _layer_norm(norm, inner) if isinstance(norm, ChannelNorm) else inner
+            inner = _same_convolution(convolution, layers.Activation("relu")(normalized))
         outputs = layers.Add()([outputs, inner])
     return outputs
 

@@ -82,6 +82,7 @@ def impala_cnn(
     head: Head = linear,
     per_action: int = 1,
     noise_std: float | None = None,
+    layer_norm: bool = False,
 ) -> nn.Sequential:
     """The residual network of IMPALA (arXiv 1802.01561), `width` times as wide.
 
@@ -91,10 +92,11 @@ def impala_cnn(
     channels, rows, columns = _image_shape(spec)
     layers: list[nn.Module] = [input_layer(spec)]
     for size in (16 * width, 32 * width, 32 * width):
-        layers.append(ImpalaSection(channels, size, rows, columns))
+        layers.append(ImpalaSection(channels, size, rows, columns, layer_norm))
         channels, rows, columns = size, math.ceil(rows / 2), math.ceil(columns / 2)
-    stream = partial(_stream, channels * rows * columns, [hidden_size], nn.ReLU, noise_std, False)
-    return nn.Sequential(*layers, nn.ReLU(), nn.Flatten(), *head(stream, spec.num_actions, per_action))
+    stream = partial(_stream, channels * rows * columns, [hidden_size], nn.ReLU, noise_std, layer_norm)
+    layers += [*_norm(layer_norm, channels, ChannelNorm), nn.ReLU(), nn.Flatten()]
+    return nn.Sequential(*layers, *head(stream, spec.num_actions, per_action))
 
 
 def tabular(spec: EnvironmentSpec, per_action: int = 1) -> nn.Sequential:

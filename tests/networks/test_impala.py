@@ -31,6 +31,30 @@ def test_a_section(height: int, width: int) -> None:
     torch.testing.assert_close(section(images), expected)
 
 
+def test_a_normalized_section() -> None:
+    """Each place has over its channels a mean of 0 and a variance of 1, before each ReLU."""
+
+    def normalized(images: torch.Tensor) -> torch.Tensor:
+        mean, variance = images.mean(1, keepdim=True), images.var(1, correction=0, keepdim=True)
+        return (images - mean) / (variance + 1e-5).sqrt()
+
+    section = ImpalaSection(2, 3, 6, 6, layer_norm=True)
+    images = torch.randn(4, 2, 6, 6, generator=torch.Generator().manual_seed(0))
+    expected = section.pooling(section.convolution(images))
+    for block in section.residuals:
+        inner = block.first(F.relu(normalized(expected)))
+        expected = expected + block.second(F.relu(normalized(inner)))
+    torch.testing.assert_close(section(images), expected)
+
+
+def test_layer_norm_is_before_every_activation() -> None:
+    spec = EnvironmentSpec((1, 84, 84), "uint8", 4, None, 6, ("",) * 6, 4, None)
+    network = impala_cnn(spec, 1, 256, layer_norm=True)
+    sizes = [layer.normalized_shape[0] for layer in network.modules() if isinstance(layer, torch.nn.LayerNorm)]
+    assert sizes == [16] * 4 + [32] * 9 + [256]
+    assert network(torch.zeros((2, 4, 84, 84), dtype=torch.uint8)).shape == (2, 6)
+
+
 def test_the_network_has_the_papers_size() -> None:
     """84 pixels become 42, 21 and 11; of each section five convolutions."""
     spec = EnvironmentSpec((1, 84, 84), "uint8", 4, None, 6, ("",) * 6, 4, None)
