@@ -22,7 +22,7 @@ from torch import Tensor
 from dqn.errors import UserError
 from dqn.files import sync, write_json
 
-FORMAT = 4
+FORMAT = 5
 _TENSORS, _VALUES = "tensors.safetensors", "values.json"
 _ASIDE = ".aside"
 
@@ -88,7 +88,9 @@ class Checkpoints:
             sync(beside / _TENSORS)
             content = {"recordings": [asdict(file) for file in files], "state": values}
             checksums = {_TENSORS: _sha256(beside / _TENSORS), _VALUES: _sha256_of_values(content)}
-            write_json(beside / _VALUES, {"format": FORMAT, "step": step, "sha256": checksums, **content})
+            write_json(
+                beside / _VALUES, {"format": FORMAT, "step": step, "sha256": checksums, **content}, allow_nan=True
+            )
             sync(beside)
             if place.exists():
                 place.rename(_aside(place))

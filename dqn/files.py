@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,20 @@ def write_text(path: Path, text: str) -> None:
     beside.replace(path)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write strict JSON (no NaN) with `write_text`."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+def write_json(path: Path, content: Any, allow_nan: bool = False) -> None:
+    """Write JSON with `write_text`: strict, or with NaN and infinities in Python's way."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=allow_nan) + "\n")
+
+
+def strict(value: Any) -> Any:
+    """A value of JSON with None in the place of numbers that are not finite, which strict JSON has no word for."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, (list, tuple)):
+        return [strict(item) for item in value]
+    if isinstance(value, dict):
+        return {key: strict(item) for key, item in value.items()}
+    return value
 
 
 def sync(path: Path) -> None:

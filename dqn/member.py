@@ -14,7 +14,7 @@ from dqn.compose import with_values
 from dqn.conclusion import evaluate_network, export_network, film_network
 from dqn.config import Config
 from dqn.events import End, Evaluation, Event
-from dqn.files import write_json
+from dqn.files import strict, write_json
 from dqn.interruption import PlayInterruptedError
 from dqn.networks.population import member_network
 from dqn.observers.base import Observer
@@ -107,7 +107,7 @@ class Member:
 
     def summarize(self, end: End, record: dict[str, Any]) -> None:
         """Write summary.json of a run that ended so, without an export; `record` is what the trainer knows of it."""
-        write_json(self.folder.path / "summary.json", self._summary(end, record))
+        write_json(self.folder.path / "summary.json", strict(self._summary(end, record)))
 
     def _summary(self, end: End, record: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -157,7 +157,7 @@ class Member:
                         summary["video"] = self._film(network, device, interrupted)
             except PlayInterruptedError:
                 summary["status"] = "interrupted"
-        write_json(self.folder.path / "summary.json", summary)
+        write_json(self.folder.path / "summary.json", strict(summary))
         self.summary = summary
         for observer in self._observers:
             observer.on_run_end(summary, self.folder.path)

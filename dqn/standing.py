@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
@@ -101,7 +100,7 @@ class Standing:
         return {
             "evaluations": self.evaluations.tolist(),
             "last_evaluation": self.last_step.tolist(),
-            "best_score": [score if math.isfinite(score) else None for score in self._best_score.tolist()],
+            "best_score": self._best_score.tolist(),
             "best_step": self.best_step.tolist(),
             "in_a_row": self._in_a_row.tolist(),
             "best_parameters": self.best_parameters,
@@ -111,7 +110,7 @@ class Standing:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
         self.evaluations[:], self.last_step[:] = state["evaluations"], state["last_evaluation"]
-        self._best_score[:] = [-np.inf if score is None else score for score in state["best_score"]]
+        self._best_score[:] = state["best_score"]
         self.best_step[:] = state["best_step"]
         self._in_a_row[:] = state["in_a_row"]
         self.best_parameters.copy_(state["best_parameters"])

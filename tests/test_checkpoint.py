@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dqn import checkpoint
-from dqn.checkpoint import Checkpoints
+from dqn.checkpoint import FORMAT, Checkpoints
 from dqn.errors import UserError
 
 
@@ -93,7 +93,7 @@ def test_another_format_is_refused(tmp_path):
     place = Checkpoints(tmp_path).save(1, state(1), keep=1)
     record = json.loads((place / "values.json").read_text())
     (place / "values.json").write_text(json.dumps({**record, "format": 99}))
-    with pytest.raises(UserError, match="has format 99; this version reads 4"):
+    with pytest.raises(UserError, match=f"has format 99; this version reads {FORMAT}"):
         Checkpoints(tmp_path).load_last("run")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from typing import Any
 
 from dqn.errors import TrainingError
 from dqn.events import End, Evaluation, Event, Learning, Pause
+from dqn.files import strict
 from dqn.observers.pace import Pace
 
 _MOST_PENDING_LINES = 1000
@@ -98,7 +98,7 @@ class MetricsFile:
         head = {name: record[name] for name in ("kind", "step", "frames")}
         head["seconds"] = round(self._pace.seconds, 3)
         if isinstance(event, Learning):
-            head["steps_per_second"] = _strict(self._pace.steps_per_second(event.step))
+            head["steps_per_second"] = strict(self._pace.steps_per_second(event.step))
         return {**head, **record}
 
     def _flush(self) -> None:
@@ -117,14 +117,5 @@ def record_of(event: Event, frames_per_step: int) -> dict[str, Any]:
     """What is written of an event, but for the time."""
     record = {"kind": event.kind, "step": event.step, "frames": event.step * frames_per_step}
     if isinstance(event, Evaluation):
-        record["mean_return"] = _strict(event.mean_return)
-    return {**record, **{name: _strict(value) for name, value in vars(event).items() if name != "member"}}
-
-
-def _strict(value: Any) -> Any:
-    """`value` with None for every NaN and infinity, which JSON does not have."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, tuple):
-        return [_strict(item) for item in value]
-    return value
+        record["mean_return"] = strict(event.mean_return)
+    return {**record, **{name: strict(value) for name, value in vars(event).items() if name != "member"}}

@@ -1,4 +1,6 @@
-"""CartPole that stands still at a step of training, so that a test can do something to the run just there."""
+"""CartPole that stands still at a step of training, so that a test can do something to the run just there, and another
+whose rewards are no numbers.
+"""
 
 from __future__ import annotations
 
@@ -28,3 +30,14 @@ class Gated(CartPoleEnv):
 
 
 gymnasium.register("Gated-v0", entry_point=Gated, max_episode_steps=500)
+
+
+class Unrewarding(CartPoleEnv):
+    """Its rewards are NaN."""
+
+    def step(self, action: int) -> Any:
+        observation, _, *rest = super().step(action)
+        return observation, float("nan"), *rest
+
+
+gymnasium.register("Unrewarding-v0", entry_point=Unrewarding, max_episode_steps=500)

@@ -337,3 +337,29 @@ def test_memory_that_cannot_be_had_any_more_in_mid_run(at_gate, start, tmp_path)
     assert line.startswith("error: out of memory (")
     assert line.endswith(f"trainer.batch_size or env.num_envs; the last checkpoint is {LAST}")
     check_resumes(tmp_path, start)
+
+
+# Rewards that are no numbers.
+
+
+def strict_json(path: Path) -> dict:
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
+def test_rewards_that_are_no_numbers_end_the_run_once_it_learns_from_them(start, tmp_path):
+    status, lines = ended(start(*RUN, "env.id=gated:Unrewarding-v0", "memory.warmup_steps=320"))
+    assert status == 1
+    assert lines[0].startswith(
+        "cartpole seed 0: diverged at step 350: the loss stopped being a finite number between steps 300 and 350; "
+    )
+    assert [place.name for place in sorted((tmp_path / "run" / "checkpoints").iterdir())][-1] == "step-000000000300"
+    assert strict_json(tmp_path / "run" / "summary.json")["status"] == "diverged"
+
+
+def test_a_score_that_is_no_number_is_told_as_none(start, tmp_path):
+    status, _ = ended(start(*RUN, "env.id=gated:Unrewarding-v0", "trainer.learn_every_steps=1000"))
+    assert status == 0
+    assert strict_json(tmp_path / "run" / "summary.json")["final_evaluation"]["mean_return"] is None
