@@ -59,7 +59,7 @@ def train(
     trainer = build_trainer(configs)
     with disk_errors_explained(folders[0]), ExitStack() as locks:
         names = [path.name for path in paths]
-        of_all = {**provenance(), "population": names}
+        of_all = {**provenance(), "population": names, "compiled": trainer.is_compiled}
         for folder in folders:
             if not folder.path.exists():
                 locks.callback(remove_if_empty, folder.path)
@@ -171,7 +171,7 @@ def _load(values: Sequence[Values], folders: Sequence[RunFolder]) -> Loaded:
         elif state["trainer"]["memory"]:
             state["trainer"]["memory"]["recordings"] = [recordings]
         states.append(state)
-        configs.append(validate(Config, with_values(one, changed_traits(state) | _threads(state))))
+        configs.append(validate(Config, with_values(one, changed_traits(state) | _rounding(state, one))))
         for damage in damages:
             say(f"{f'{folder}: ' if len(folders) > 1 else ''}{damage}; the one before is used")
     if len({state["trainer"]["steps"] for state in states}) > 1:
@@ -180,13 +180,20 @@ def _load(values: Sequence[Values], folders: Sequence[RunFolder]) -> Loaded:
     return configs, states, saved
 
 
-def _threads(state: dict[str, Any]) -> dict[str, int]:
-    """As many threads as before, if they are there: the last bits of a sum depend on it."""
-    threads: int = state["population"]["threads"]
+def _rounding(state: dict[str, Any], values: Values) -> dict[str, Any]:
+    """What the last bits of sums depend on, as it was: threads, if they are there, and whether it was compiled.
+
+    With trainer.compile=auto that follows from how long a run is to be, which may have changed.
+    """
+    population = state["population"]
+    as_before: dict[str, Any] = {}
+    if values["trainer"]["compile"] == "auto":
+        as_before["trainer.compile"] = "always" if population["compiled"] else "never"
+    threads: int = population["threads"]
     if threads <= available_cores():
-        return {"trainer.threads": threads}
+        return {**as_before, "trainer.threads": threads}
     say(f"trained with {threads} threads before, for which there are too few cores here: the last bits may differ")
-    return {}
+    return as_before
 
 
 def _population(states: Sequence[dict[str, Any]], folders: Sequence[RunFolder]) -> tuple[list[str], list[int]]:

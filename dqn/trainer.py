@@ -74,6 +74,11 @@ class Periods:
         periods = [self.log_steps, self.evaluation_steps, self.pause_steps]
         return min((steps // period + 1) * period for period in periods if period is not None)
 
+    def last_stop(self, steps: int) -> int:
+        """The last step up to `steps` at which one of them was due, or 0."""
+        periods = [self.log_steps, self.evaluation_steps, self.pause_steps]
+        return max(steps // period * period for period in periods if period is not None)
+
 
 class Trainer:
     """Acts, stores and learns, for a population of M members with E environments each.
@@ -98,6 +103,7 @@ class Trainer:
         self.num_envs = parts.environment.num_envs // self.members
         self.device = parts.learner.parameters.device
         self.sections = sections or Sections()
+        self.is_compiled = compiles
         self.interrupted = False  # set from outside, e.g. by a signal: the loop ends after the step call at hand
         self.is_preparing = False  # true while a KeyboardInterrupt does no harm, and ends the loop just so
         self.judge: Judge | None = None  # set from outside
@@ -141,7 +147,7 @@ class Trainer:
             while self.steps < stop_at and not self.interrupted and not endings.are_due:
                 calls = self._foreseeable_calls(stop_at)
                 yield from self._stretch(calls) if calls > 0 else self._step()
-            yield from self._end_diverged(before)
+            yield from self._end_diverged()
             is_at_end = self.settings.total_steps is not None and self.steps >= self.settings.total_steps
             if is_at_end and not self.interrupted:
                 endings.finish(endings.learning, "completed", f"{self.steps:,} steps")
@@ -390,13 +396,15 @@ class Trainer:
         self.parts.traits.take_over(succession.traits)
         learner.target_rule = succession.traits.target_rule
 
-    def _end_diverged(self, steps_before: int) -> Iterator[Event]:
+    def _end_diverged(self) -> Iterator[Event]:
         """End members whose loss has stopped being a number; nothing is saved or evaluated after that."""
+        # Since the last stop, not since this process began: a resumed run says what one says that was never stopped.
+        before = self.periods.last_stop(self.steps - self.num_envs)
         parameters = torch.isfinite(self.parts.learner.parameters).all(1).tolist()
         for m, losses in enumerate(self._averages.are_finite()):
             if not (losses and parameters[m]) and not self.endings.gone[m]:
                 reason = (
-                    f"the loss stopped being a finite number between steps {steps_before:,} and {self.steps:,}; "
+                    f"the loss stopped being a finite number between steps {before:,} and {self.steps:,}; "
                     "a lower optimizer.learning_rate, algorithm/loss=huber or optimizer.max_gradient_norm=10 may help"
                 )
                 self.endings.finish([m], "diverged", reason)

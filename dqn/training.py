@@ -189,6 +189,7 @@ class Training:
         saves = []
         for m in trainer.remaining:
             population = {"members": self._population, "place": m, "threads": torch.get_num_threads()}
+            population["compiled"] = trainer.is_compiled
             of_member = detached(members.select(state, [m]))
             member = self._members[self._numbers[m]]
             saves.append(member.saves(trainer.steps, of_member, population, self._seconds, recordings[m], oldest_call))

@@ -261,6 +261,8 @@ def _configs(
         names, folders = [folder.path.name], [folder]
     threads = was.get("threads", available_cores())
     as_then: dict[str, Any] = {"trainer.threads": threads} if threads <= available_cores() else {}
+    if "compiled" in was:
+        as_then["trainer.compile"] = "always" if was["compiled"] else "never"
     if only_training:
         as_then |= _WITHOUT_EVALUATIONS
     own = read_run_config(folder, "run", modules)

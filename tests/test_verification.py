@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dqn import checkpoint, run
+from dqn import checkpoint, experiment, run
 from dqn.checkpoint import Checkpoints, checkpoints
 from dqn.compose import compose_config, with_values
 from dqn.errors import UserError
@@ -169,6 +169,17 @@ def test_a_sibling_that_went_on_does_not_matter(tmp_path, capsys):
     run.resume([longer], [tmp_path / "0"])
     capsys.readouterr()
     assert verified(tmp_path / "1", capsys)[0] == 0
+
+
+def test_a_longer_run_goes_on_uncompiled_as_it_began(tmp_path, capsys, monkeypatch):
+    """Though one that was to be as long from the beginning would have been compiled."""
+    monkeypatch.setattr(experiment, "_updates_worth_compiling", lambda *_: 300)
+    monkeypatch.setattr(experiment, "can_compile", lambda: pytest.fail("it is to be compiled"))
+    values = compose_config([*SHORT, "trainer.compile=auto"])
+    run.train([values], [tmp_path / "run"])
+    run.resume([with_values(values, {"trainer.total_steps": 1600})], [tmp_path / "run"])
+    capsys.readouterr()
+    assert verified(tmp_path / "run", capsys)[0] == 0
 
 
 def test_only_what_was_before_new_episodes_is_made_again(folder, capsys):
