@@ -27,9 +27,11 @@ from dqn.config import (
     PiecewiseConfig,
     PQNConfig,
     PriorityMemoryConfig,
+    ReplayMemoryConfig,
     RolloutMemoryConfig,
     ScheduleConfig,
     TabularConfig,
+    UniformMemoryConfig,
 )
 from dqn.convergence import Convergence
 from dqn.envs.base import EnvironmentSpec
@@ -62,39 +64,39 @@ def _check_memory(config: Config) -> None:
         raise UserError("memory.capacity_steps", memory.capacity_steps, "holds less than one step of env.num_envs")
     if memory.compression != "none" and memory.device.startswith("cuda"):
         raise UserError("memory.device", memory.device, "compressed images are kept on the CPU; use auto or cpu")
-    least = (memory.n_step - 1) * config.env.num_envs + 1
-    if memory.n_step > 1 and memory.warmup_steps < least:
-        problem = f"before, no transition of {memory.n_step} steps is there; at least {least}"
-        raise UserError("memory.warmup_steps", memory.warmup_steps, f"learning cannot start {problem}")
     if isinstance(memory, RolloutMemoryConfig):
         _check_rollout(config, memory)
-    elif isinstance(memory, PriorityMemoryConfig):
-        _check_schedule("memory.importance_exponent", memory.importance_exponent)
-        for field, value in _levels(memory.importance_exponent):
-            if value > 1:
-                problem = "at most 1, where weights undo in full what priorities do"
-                raise UserError(f"memory.importance_exponent.{field}", value, problem)
-    elif not memory.replacement:
-        # Between two transitions there is at most one autoreset, which is none.
-        if memory.capacity_steps is not None and memory.capacity_steps < 2 * trainer.batch_size:
-            raise UserError(
-                "memory.capacity_steps",
-                memory.capacity_steps,
-                f"batches of {trainer.batch_size} without replacement need at least {2 * trainer.batch_size}",
-            )
-        if memory.warmup_steps < 2 * trainer.batch_size:
-            raise UserError(
-                "memory.warmup_steps",
-                memory.warmup_steps,
-                f"learning cannot start before a batch of {trainer.batch_size} different transitions is there; "
-                f"at least {2 * trainer.batch_size}, or memory.replacement=true",
-            )
+    else:
+        _check_replay(config, memory)
     if trainer.total_steps is not None and memory.warmup_steps >= trainer.total_steps:
         raise UserError(
             "memory.warmup_steps",
             memory.warmup_steps,
             f"the run ends at {trainer.total_steps} steps before learning starts; must be less",
         )
+
+
+def _check_replay(config: Config, memory: ReplayMemoryConfig) -> None:
+    incomplete = (memory.n_step - 1) * config.env.num_envs  # steps whose transitions wait for more rewards
+    if memory.n_step > 1 and memory.warmup_steps <= incomplete:
+        problem = f"before, no transition of {memory.n_step} steps is there; at least {incomplete + 1}"
+        raise UserError("memory.warmup_steps", memory.warmup_steps, f"learning cannot start {problem}")
+    if isinstance(memory, PriorityMemoryConfig):
+        _check_schedule("memory.importance_exponent", memory.importance_exponent)
+        for field, value in _levels(memory.importance_exponent):
+            if value > 1:
+                problem = "at most 1, where weights undo in full what priorities do"
+                raise UserError(f"memory.importance_exponent.{field}", value, problem)
+    elif isinstance(memory, UniformMemoryConfig) and not memory.replacement:
+        batch_size = config.trainer.batch_size
+        needed = 2 * batch_size  # between two transitions there is at most one autoreset, which is none
+        if memory.capacity_steps is not None and memory.capacity_steps < needed:
+            problem = f"batches of {batch_size} without replacement need at least {needed}"
+            raise UserError("memory.capacity_steps", memory.capacity_steps, problem)
+        if memory.warmup_steps < incomplete + needed:
+            problem = f"learning cannot start before a batch of {batch_size} different transitions is there"
+            advice = f"at least {incomplete + needed}, or memory.replacement=true"
+            raise UserError("memory.warmup_steps", memory.warmup_steps, f"{problem}; {advice}")
 
 
 def _check_rollout(config: Config, memory: RolloutMemoryConfig) -> None:
@@ -114,8 +116,6 @@ def _check_rollout(config: Config, memory: RolloutMemoryConfig) -> None:
             f"epochs are whole: a multiple of memory.capacity_steps / trainer.batch_size = {size // trainer.batch_size}"
         )
         raise UserError("trainer.updates_per_learn", trainer.updates_per_learn, advice)
-    if memory.n_step != 1:
-        raise UserError("memory.n_step", memory.n_step, "must be 1: memory.trace_decay says how far returns reach")
 
 
 def _check_algorithm(config: Config) -> None:
@@ -125,8 +125,12 @@ def _check_algorithm(config: Config) -> None:
         raise UserError("algorithm", algorithm.kind, "learns returns as they are, which memory=rollout makes")
     if is_rollout and not is_pqn:
         raise UserError("algorithm", algorithm.kind, "memory=rollout makes returns for algorithm=pqn only")
-    if is_pqn and not isinstance(config.target, NoTargetConfig):
+    has_target = not isinstance(config.target, NoTargetConfig)
+    if is_pqn and has_target:
         raise UserError("target", config.target.kind, "algorithm=pqn has no target network; use target=none")
+    if getattr(algorithm, "double", False) and not has_target:
+        problem = "one network would pick the next action and value it, as without"
+        raise UserError("algorithm.double", True, f"{problem}; use false, or target=hard or polyak for target=none")
     if isinstance(algorithm, C51Config):
         if algorithm.max_value <= algorithm.min_value:
             problem = f"must be above algorithm.min_value={algorithm.min_value:g}"

@@ -154,6 +154,7 @@ class ImpalaConfig:
     hidden_size: Positive
     initialization: Initialization
     noise_std: PositiveFloat | None
+    layer_norm: bool
     head: HeadConfig
 
 
@@ -271,13 +272,19 @@ class MemoryConfig:
 
     capacity_steps: Positive | None
     warmup_steps: Annotated[NonNegative, TRAIT]
-    n_step: Annotated[int, Field(ge=1, le=1000)]
     compression: Literal["none", "lz4"]
     device: Device
 
 
 @dataclass(config=_STRICT, frozen=True)
-class UniformMemoryConfig(MemoryConfig):
+class ReplayMemoryConfig(MemoryConfig):
+    """What every memory has whose transitions are replayed."""
+
+    n_step: Annotated[int, Field(ge=1, le=1000)]
+
+
+@dataclass(config=_STRICT, frozen=True)
+class UniformMemoryConfig(ReplayMemoryConfig):
     """conf/memory/uniform.yaml."""
 
     kind: Literal["uniform"]
@@ -285,7 +292,7 @@ class UniformMemoryConfig(MemoryConfig):
 
 
 @dataclass(config=_STRICT, frozen=True)
-class PriorityMemoryConfig(MemoryConfig):
+class PriorityMemoryConfig(ReplayMemoryConfig):
     """What every memory has that is sampled by priority."""
 
     priority_exponent: Annotated[float, Field(ge=0, le=10)]

@@ -187,14 +187,13 @@ def _make_memory(config: Config, spec: EnvironmentSpec, traits: Traits) -> Unifo
         "discount": traits.discount,
         "device": traits.discount.device,
         "compressed": settings.compression == "lz4",
-        "n_step": settings.n_step,
     }
-    if isinstance(settings, UniformMemoryConfig):
-        return UniformMemory(**shared, replacement=settings.replacement)
     if isinstance(settings, RolloutMemoryConfig):
         assert traits.trace_decay is not None
-        del shared["n_step"]
         return RolloutMemory(traits.trace_decay, **shared)
+    shared["n_step"] = settings.n_step
+    if isinstance(settings, UniformMemoryConfig):
+        return UniformMemory(**shared, replacement=settings.replacement)
     offset = settings.priority_offset if isinstance(settings, PrioritizedMemoryConfig) else 0.0
     priorities = Priorities(
         settings.priority_exponent, offset, settings.uniform_share, settings.stratified, settings.normalization
@@ -373,7 +372,8 @@ def make_network(config: Config, spec: EnvironmentSpec) -> nn.Module:
                 spec, network.hidden_sizes, network.activation, head, per_action, noise_std, network.layer_norm
             )
         if isinstance(network, ImpalaConfig):
-            return q_network.impala_cnn(spec, network.width, network.hidden_size, head, per_action, noise_std)
+            sizes = network.width, network.hidden_size
+            return q_network.impala_cnn(spec, *sizes, head, per_action, noise_std, network.layer_norm)
         cnn = {"nips_cnn": q_network.nips_cnn, "nature_cnn": q_network.nature_cnn}[network.kind]
         return cnn(spec, head, per_action, noise_std, network.layer_norm)
     except ValueError as error:

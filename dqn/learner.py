@@ -162,7 +162,7 @@ class Learner:
         noises = torch.split(noise_of(noise_draws), noise_size, dim=1) if noise_size else ()
 
         def losses_of(online: Callable[..., Tensor]) -> Losses:
-            in_turn = iter(noises)
+            in_turn = iter(noises) if noise_size else None
             with self._autocast():
                 networks = _with_noise(online, in_turn), _with_noise(self.target, in_turn)
                 losses = self._algorithm(*networks, batch, own_draws)
@@ -202,10 +202,10 @@ class Learner:
             tensor.copy_(state[name])
 
 
-def _with_noise(network: Callable[..., Tensor], noises: Iterator[Tensor]) -> OutputFunction:
-    """A network that takes the next noise with each call, if there is any."""
+def _with_noise(network: Callable[..., Tensor], noises: Iterator[Tensor] | None) -> OutputFunction:
+    """A network that takes the next noise with each call, if it has noise."""
 
     def outputs(observations: Tensor, fractions: Tensor | None = None, /) -> Tensor:
-        return network(observations, next(noises, None), fractions)
+        return network(observations, None if noises is None else next(noises), fractions)
 
     return outputs

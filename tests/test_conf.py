@@ -26,6 +26,7 @@ COMPANIONS = {
     "network/impala_cnn": ["env=pong"],
     "memory/rollout": ["experiment=cartpole_pqn"],
     "algorithm/pqn": ["experiment=cartpole_pqn"],
+    "target/none": ["algorithm=dqn"],
     "network/tabular": ["env=gridworld"],
     **{f"memory/importance_exponent/{name}": ["memory=ranked"] for name in ("constant", "linear", "piecewise")},
 }

@@ -521,7 +521,7 @@ def test_fqf_is_iqn_with_other_fractions(make_config):
     fqf, iqn = (dataclasses.asdict(make_config(f"experiment={name}")) for name in ("fqf", "iqn"))
     assert fqf.pop("algorithm") == {
         "kind": "fqf", "discount": 0.99, "double": False, "num_fractions": 32, "num_cosines": 64, "threshold": 1.0,
-        "proposal_rate": 5e-5,
+        "proposal_rate": 1e-5,
     }  # fmt: skip
     assert {key for key in fqf if fqf[key] != iqn[key]} == {"name"}
 

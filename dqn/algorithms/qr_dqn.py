@@ -42,6 +42,8 @@ def quantile_huber(
 ) -> Tensor:
     """Summed over the quantiles, averaged over the targets (equation 10 and algorithm 1 of the paper).
 
+    The cost is divided by its threshold as in IQN's equation 3 (arXiv 1806.06923): of a threshold of 1 nothing changes.
+
     Args:
         quantiles: predicted, (M, B, K).
         fractions: which ones they are, (K,) or (M, B, K).

@@ -44,6 +44,16 @@ MISTAKES = {
         ["memory.replacement=false", "memory.warmup_steps=10"],
         "memory.warmup_steps=10: learning cannot start before a batch of",
     ),
+    "no batch of several steps to learn from": (
+        ["memory.replacement=false", "memory.n_step=40", "memory.warmup_steps=320"],
+        "memory.warmup_steps=320: learning cannot start before a batch of 128 different transitions is there; at least "
+        "568",
+    ),
+    "two networks that are one": (
+        ["algorithm=double_dqn", "target=none"],
+        "algorithm.double=True: one network would pick the next action and value it, as without; use false, or "
+        "target=hard or polyak for target=none",
+    ),
     "quantiles of a table": (
         ["experiment=gridworld_dqn", "network=tabular", "algorithm=iqn"],
         "network=tabular: a table has no features, which algorithm=iqn needs; use mlp, or algorithm=qr_dqn",
