@@ -329,6 +329,7 @@ MEASURED: dict[str, Callable[[Config], Any]] = {
     "updates at once": lambda c: c.trainer.updates_per_learn,
     "memory": lambda c: c.memory.capacity_steps,
     "warm-up": lambda c: c.memory.warmup_steps,
+    "replacement": lambda c: c.memory.replacement,
     "priorities": priorities,
     "priority offset": lambda c: getattr(c.memory, "priority_offset", None),
     "n-step": lambda c: c.memory.n_step,
@@ -336,6 +337,8 @@ MEASURED: dict[str, Callable[[Config], Any]] = {
     "explores by": lambda c: c.exploration.kind,
     "evaluation epsilon": lambda c: c.exploration.evaluation_epsilon,
     "length": lambda c: c.trainer.total_steps,
+    "episodes": lambda c: c.trainer.total_episodes,
+    "terminal reward": lambda c: c.trainer.terminal_reward,
     "evaluation every": lambda c: c.evaluation.every_steps,
     "final episodes": lambda c: c.evaluation.final_episodes,
     "exports": lambda c: c.export.network,
@@ -383,16 +386,20 @@ def agree(published: Any, measured: Any) -> bool:
     return isinstance(measured, int | float) and measured == pytest.approx(published, rel=1e-6)
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_a_preset_has_the_published_values(name, make_config):
-    config, published = make_config(f"experiment={name}"), PUBLISHED[name]
+def differing(config: Config, published: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The rows in which a preset is not as published: what was, and what it has."""
     plan = make_traits([config]).plan
     schedules = {"exploration": plan.exploration, "importance": plan.importance_exponent}
     measured = {
         row: along(schedules[row], published[row]) if row in schedules else MEASURED[row](config) for row in published
     }
-    differing = {row: (published[row], measured[row]) for row in published if not agree(published[row], measured[row])}
-    assert not differing
+    return {row: (published[row], measured[row]) for row in published if not agree(published[row], measured[row])}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_preset_has_the_published_values(name, make_config):
+    config, published = make_config(f"experiment={name}"), PUBLISHED[name]
+    assert not differing(config, published)
     assert config.exploration.kind == published.get("explores by", "epsilon_greedy")
     assert config.network.noise_std == published.get("noise")
     # What no source has: rates that change, another reward at the end, a number of episodes, several environments.
@@ -462,59 +469,97 @@ def test_a_preset_learns(name, make_config):
     assert not torch.equal(trainer.parts.learner.parameters, before)
 
 
+def test_the_blogs_cartpole_has_the_posts_values(make_config):
+    """How many episodes there are the post leaves open; its repository has 1,000 today."""
+    published = {
+        "network": [128, 128, 128], "activation": "tanh", "head": "linear", "noise": None,
+        "initialization": "xavier_uniform", "algorithm": TD, "loss": HALF_SQUARED, "discount": 0.9,
+        "learning rate": 1e-4, "optimizer": {"kind": "rmsprop", "decay": 0.9, "epsilon": 1e-8}, "gradient norm": None,
+        "batch": 1, "update every": None, "updates at once": 32, "memory": None, "warm-up": 0, "replacement": True,
+        "priorities": UNIFORM, "n-step": 1, "target": None, "explores by": "epsilon_greedy", "length": None,
+        "episodes": 1000, "terminal reward": -100, "evaluation every": None, "exports": "last", "cap is terminal": True,
+        "environment": "CartPole-v1", "cap": 200,
+    }  # fmt: skip
+    config = make_config("experiment=cartpole_blog")
+    assert not differing(config, published)
+    assert not config.network.layer_norm
+    assert (config.env.kwargs, config.env.num_envs) == ({}, 1)
+    assert fields(config.optimizer.learning_rate_schedule) == {"kind": "constant", "value": 1}
+    schedule, epsilon = make_traits([config]).plan.exploration, 1.0
+    for episodes in range(1000):
+        found = schedule(torch.tensor([20 * episodes]), torch.tensor([episodes]))
+        assert float(found) == pytest.approx(epsilon, rel=1e-9)
+        if epsilon > 0.1:
+            epsilon *= 0.995
+    assert 0.995 * 0.1 < epsilon <= 0.1
+
+
+ATARI_PQN = ["pqn", "breakout_pqn"]
 # fmt: off
+RADAM = {"kind": "radam", "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
 PQN = {
     "preset":            ["pqn", "cartpole_pqn"],
     "network":           ["nature_cnn", [256, 256]],
+    "head":              ["linear", "linear"],
+    "noise":             [None, None],
     "initialization":    ["he_normal", "torch"],
     "algorithm":         [{"kind": "pqn"}, {"kind": "pqn"}],
     "loss":              [HALF_SQUARED, HALF_SQUARED],
     "discount":          [0.99, 0.99],
     "learning rate":     [2.5e-4, 1e-4],
+    "optimizer":         [RADAM, RADAM],
     "gradient norm":     [10, 10],
     "batch":             [128, 128],
     "memory":            [128 * 32, 32 * 64],
     "update every":      [128 * 32, 32 * 64],
     "updates at once":   [2 * 32, 4 * 16],
     "target":            [None, None],
+    "explores by":       ["epsilon_greedy", "epsilon_greedy"],
+    "exploration":       [
+        [(0, 1), (2.5e6 * STEP, 0.5005), (5e6 * STEP, 0.001), (50e6 * STEP, 0.001)],
+        [(0, 1), (50e3, 0.6), (100e3, 0.2), (500e3, 0.2)],
+    ],
+    "evaluation epsilon": [0, 0],
     "length":            [50e6 * STEP, 500e3],
+    "episodes":          [None, None],
+    "terminal reward":   [None, None],
 }
-EXPLORATION = {
-    "pqn": [(0, 1), (2.5e6 * STEP, 0.5005), (5e6 * STEP, 0.001), (50e6 * STEP, 0.001)],
-    "cartpole_pqn": [(0, 1), (50e3, 0.6), (100e3, 0.2), (500e3, 0.2)],
-}
+PQN_ENVIRONMENTS = [
+    {
+        "action repeat": 4, "sticky actions": 0, "no-ops at most": 30, "life is an episode": True,
+        "rewards clipped": True, "frame": (84, 84), "stack": 4, "frames pooled": True, "cap in frames": 108_000,
+        "evaluation's cap": 108_000,
+    },
+    {"activation": "relu", "environment": "CartPole-v1", "cap": None},
+]
 # fmt: on
 
 
 @pytest.mark.parametrize("column", [0, 1])
 def test_pqn_has_the_published_values(column, make_config):
-    name = PQN["preset"][column]
-    config = make_config(f"experiment={name}")
-    differing = {
-        row: (values[column], MEASURED[row](config))
-        for row, values in PQN.items()
-        if row != "preset" and not agree(values[column], MEASURED[row](config))
-    }
-    assert not differing
-    assert config.optimizer.kind == "radam"
+    config = make_config(f"experiment={PQN['preset'][column]}")
+    published = {row: values[column] for row, values in PQN.items() if row != "preset"}
+    assert not differing(config, published | PQN_ENVIRONMENTS[column])
     assert config.network.layer_norm
     assert config.memory.trace_decay == (0.65, 0.95)[column]
     assert config.env.num_envs == (128, 32)[column]
-    assert agree(EXPLORATION[name], along(make_traits([config]).plan.exploration, EXPLORATION[name]))
     rates = dataclasses.asdict(config.optimizer.learning_rate_schedule)
     assert rates["kind"] == ("constant", "linear")[column]
     assert rates.get("end", 1) == (1, 0)[column]
 
 
-def test_pqn_learns_breakout_for_a_hundred_updates(make_config):
+@pytest.mark.parametrize("name", ["cartpole_pqn", *(pytest.param(n, marks=pytest.mark.long) for n in ATARI_PQN)])
+def test_pqn_learns_for_a_hundred_updates(name, make_config):
     words = ["env.num_envs=4", "memory.capacity_steps=40", "trainer.learn_every_steps=40", "trainer.batch_size=2"]
     words += ["trainer.updates_per_learn=20", "trainer.total_steps=200", "evaluation.every_steps=null"]
-    words += ["env.frame_height=44", "env.frame_width=44"]
-    trainer = build_trainer([make_config("experiment=pqn", *words, "trainer.threads=1")])
+    words += ["env.frame_height=44", "env.frame_width=44"] if name in ATARI_PQN else []
+    trainer = build_trainer([make_config(f"experiment={name}", *words, "trainer.threads=1")])
+    before = trainer.parts.learner.parameters.clone()
     list(trainer.run())
     trainer.close()
     assert trainer.updates.tolist() == [100]
     assert torch.isfinite(trainer.parts.learner.parameters).all()
+    assert not torch.equal(trainer.parts.learner.parameters, before)
 
 
 def test_fqf_is_iqn_with_other_fractions(make_config):
@@ -530,13 +575,14 @@ def test_the_replay_settings_of_bbf(make_config):
     published = {
         "network": "impala_cnn", "head": "dueling", "algorithm": {**C51, "double": True}, "discount": 0.997,
         "learning rate": 1e-4, "optimizer": adam(1.5e-4), "gradient norm": None, "batch": 32, "update every": STEP,
-        "updates at once": 64 // 32, "memory": 200e3, "priorities": ROOTS, "n-step": 3,
+        "updates at once": 64 // 32, "memory": 200e3, "warm-up": 2000, "priorities": ROOTS, "priority offset": 1e-10,
+        "importance": [(0, 0.5), (50e3, 0.5), (100e3, 0.5)], "n-step": 3,
         "target": "0.009975 each step",  # 1 - (1 - 0.005)^2
         "evaluation epsilon": 0.001, "length": 400e3 * FRAME, "final episodes": 100, "exports": "last",
         "sticky actions": 0, "no-ops at most": 30, "life is an episode": True, "rewards clipped": True,
     }  # fmt: skip
     config = make_config("experiment=bbf_replay")
-    assert not {row: MEASURED[row](config) for row in published if not agree(published[row], MEASURED[row](config))}
+    assert not differing(config, published)
     assert (config.network.width, config.network.hidden_size, config.trainer.random_shift_pixels) == (4, 2048, 4)
     points = [(0, 1.0), (2000, 1.0), (3000.5, 0.5), (4001, 0.0), (100e3, 0.0)]
     levels = [level for _, level in along(make_traits([config]).plan.exploration, points)]

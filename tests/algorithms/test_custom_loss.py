@@ -137,12 +137,17 @@ def test_what_is_no_loss_is_refused(name: str, arguments: dict[str, Any], proble
     assert str(refused.value) == message
 
 
-@pytest.mark.parametrize("algorithm", ["dqn", "double_dqn", "munchausen_dqn"])
+ROLLOUTS = ["memory=rollout", "memory.capacity_steps=10", "target=none"]
+ROLLOUTS += ["trainer.learn_every_steps=10", "trainer.batch_size=5", "trainer.updates_per_learn=6"]
+
+
+@pytest.mark.parametrize("algorithm", ["dqn", "double_dqn", "munchausen_dqn", "pqn"])
 def test_a_population_with_a_users_loss_is_the_one_with_ours(algorithm: str, make_config: Any) -> None:
     """Each member with its own threshold, bit by bit."""
     shared = ["trainer.total_steps=150", "memory.warmup_steps=50", "evaluation.every_steps=null", "logger=none"]
     shared += ["evaluation.stop.mean_return=null"]
     shared += [f"algorithm={algorithm}", "env.num_envs=2", "trainer.learn_every_steps=2"]
+    shared += ROLLOUTS if algorithm == "pqn" else []
     ours = [make_config(*shared, f"seed={m}", f"algorithm.loss.threshold={t}") for m, t in enumerate((0.2, 0.6))]
     theirs = [custom(c, "own_losses.Huber", {"threshold": c.algorithm.loss.threshold}) for c in ours]
     alike = [custom(c, "own_losses.Huber", {"threshold": 0.2}) for c in ours]

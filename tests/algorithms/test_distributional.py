@@ -172,5 +172,5 @@ def test_projection(returns: list[float], expected: list[float]) -> None:
     probabilities = torch.full((1, 1, K), 0.2)
     projected = project(torch.tensor(returns).view(1, 1, K), probabilities, torch.tensor(ATOMS))[0, 0]
     np.testing.assert_allclose(projected, naive_projection(np.array(returns), np.full(K, 0.2)), atol=1e-6)
-    torch.testing.assert_close(projected, torch.tensor(expected), atol=0.026, rtol=0)
+    torch.testing.assert_close(projected, torch.tensor(expected), atol=1e-6, rtol=0)
     assert projected.sum().item() == pytest.approx(1)

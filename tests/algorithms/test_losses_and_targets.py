@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dqn.algorithms.base import Losses, OutputFunction
+from dqn.algorithms.base import Algorithm, Losses, OutputFunction
 from dqn.algorithms.dqn import DQN
 from dqn.algorithms.losses import Huber, SquaredError, TDLoss
+from dqn.algorithms.pqn import PQN
 from dqn.memory.batch import Batch
 
 Array = npt.NDArray[np.float64]
@@ -68,7 +69,7 @@ class Problem:
             obs_t=normal(M, B, D),
         )
 
-    def learn(self, algorithm: DQN, shared: bool = False) -> tuple[Losses, Tensor, Tensor | None]:
+    def learn(self, algorithm: Algorithm, shared: bool = False) -> tuple[Losses, Tensor, Tensor | None]:
         """The losses, and the gradients of the sum of their means for the online and target weights."""
         online = self.online.clone().requires_grad_()
         target = online if shared else self.target.clone().requires_grad_()
@@ -153,6 +154,48 @@ def test_losses_and_gradients(double: bool, huber: bool, shared: bool) -> None:
     assert shared or target_gradient is None
     if huber:  # both branches were taken
         assert 0 < (abs(errors) > np.array(THRESHOLDS)[:, None]).sum() < M * B
+
+
+@pytest.mark.parametrize("huber", [False, True], ids=["mse", "huber"])
+def test_losses_and_gradients_of_returns(huber: bool) -> None:
+    """PQN: the rewards are the targets, whatever comes next."""
+    problem = Problem()
+    online, targets = problem.online.double().numpy(), problem.batch.r_t.double().numpy()
+
+    def loss(weights: Array) -> float:
+        return float(naive_losses(naive_errors(problem, weights, targets), huber).mean(1).sum())
+
+    algorithm = PQN(False, nn.Identity(), td_loss(huber))
+    losses, gradient, target_gradient = problem.learn(algorithm)
+    errors = naive_errors(problem, online, targets)
+    np.testing.assert_allclose(losses.td_error, errors, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(losses.q, targets - errors, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(losses.priority, abs(errors), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(losses.loss.detach(), naive_losses(errors, huber), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(gradient, finite_differences(loss, online), rtol=1e-4, atol=1e-5)
+    assert target_gradient is None
+    assert not losses.td_error.requires_grad
+    assert not losses.q.requires_grad
+    if huber:
+        assert 0 < (abs(errors) > np.array(THRESHOLDS)[:, None]).sum() < M * B
+
+
+def test_returns_are_learned_by_one_call_of_one_network() -> None:
+    problem, seen = Problem(), []
+    online = q_function(problem.online)
+
+    def watched(observations: Tensor, fractions: Tensor | None = None, /) -> Tensor:
+        seen.append(observations)
+        return online(observations)
+
+    def never(observations: Tensor, fractions: Tensor | None = None, /) -> Tensor:
+        raise AssertionError("there is no target network")
+
+    algorithm = PQN(False, nn.Identity(), td_loss(huber=False))
+    algorithm(watched, never, problem.batch, torch.zeros(M, B, 0))
+    assert algorithm.network_calls == 1
+    assert len(seen) == 1
+    assert torch.equal(seen[0], problem.batch.obs_tm1)
 
 
 def test_the_problem_tells_the_algorithms_apart() -> None:

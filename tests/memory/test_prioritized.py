@@ -139,7 +139,7 @@ def test_frequencies_are_the_exact_probabilities(kind: Kind, share: float, strat
         observed = [counts[place] for place in probabilities]
         expected = [p * counts.sum() for p in probabilities.values()]
         assert stats.chisquare(observed, expected).pvalue > 0.001  # of stratified draws it is larger than by chance
-        if kind == "proportional" and share < 1:  # that the test can tell
+        if share < 1:  # that the test can tell
             assert stats.chisquare(observed, [counts.sum() / len(observed)] * len(observed)).pvalue < 1e-6
 
 
@@ -208,7 +208,10 @@ def test_only_active_members_get_new_priorities(kind: Kind) -> None:
     before = copy.deepcopy(memory)
     drawn = memory.draw(torch.from_numpy(np.random.default_rng(7).random((2, 8))))
     memory.prioritize(drawn, torch.full((2, 8), 9.0), torch.tensor([True, False]))
-    assert not torch.equal(memory._tree.weights[0], before._tree.weights[0]) or kind == "ranked"
+    # Above all others: of ranks the first.
+    expected = 1.0 if kind == "ranked" else 9.01**EXPONENT
+    assert memory._tree.weights[0, drawn[0]].tolist() == pytest.approx([expected] * 8)
+    assert (before._tree.weights[0, drawn[0]] < 0.9 * expected).sum() >= 4
     assert torch.equal(memory._tree.weights[1], before._tree.weights[1])
     assert memory._highest.ravel().tolist() == [9.0, float(before._highest[1])]
     if isinstance(memory, RankedMemory) and isinstance(before, RankedMemory):
