@@ -10,15 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from dqn.checkpoint import Checkpoints, Recording
-from dqn.compose import with_values
+from dqn.compose import leaves, with_values
 from dqn.conclusion import evaluate_network, export_network, film_network
-from dqn.config import Config
+from dqn.config import Config, is_number
+from dqn.errors import UserError, shortened
 from dqn.events import End, Evaluation, Event
 from dqn.files import strict, write_json
 from dqn.interruption import PlayInterruptedError
 from dqn.networks.population import member_network
 from dqn.observers.base import Observer
 from dqn.run_folder import RunFolder
+from dqn.sweep.grouping import is_trait
 from dqn.terminal import say
 from dqn.validation import validate
 
@@ -100,7 +102,7 @@ class Member:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a checkpoint's state, but for the trainer's."""
         self._best_evaluation = state["best_evaluation"]
-        self.change_traits(changed_traits(state))
+        self.change_traits(changed_traits(state, self._config_values, str(self.folder)))
         for observer in self._observers:
             if type(observer).__name__ in state["observers"]:
                 observer.load_state_dict(state["observers"][type(observer).__name__])
@@ -180,9 +182,28 @@ class Member:
             return None
 
 
-def changed_traits(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The traits in a checkpoint's state that are no longer what config.yaml says, by dotted key."""
-    return dict(state.get("traits", {}))
+def changed_traits(state: Mapping[str, Any], values: Mapping[str, Any], run: str) -> dict[str, Any]:
+    """The traits in a checkpoint's state that are no longer what config.yaml says, by dotted key.
+
+    A checkpoint may be somebody else's: nothing else of the config is taken from it.
+
+    Args:
+        state: of the checkpoint.
+        values: what config.yaml says.
+        run: how messages call the run.
+
+    Raises:
+        UserError: there is something else than numbers for traits.
+    """
+    changed = state.get("traits", {})
+    config, keys = validate(Config, dict(values)), dict(leaves(values))
+    is_as_saved = isinstance(changed, dict) and all(
+        key in keys and is_trait(config, key) and is_number(value) for key, value in changed.items()
+    )
+    if not is_as_saved:
+        problem = f"values.json changes what is no trait, {shortened(str(changed))}"
+        raise UserError("resume", run, f"its last checkpoint is damaged ({problem})")
+    return dict(changed)
 
 
 class Networks:

@@ -26,6 +26,7 @@ from dqn.run_folder import RunFolder, empty, remove_if_empty
 from dqn.terminal import say
 from dqn.trainer import Judge, Trainer
 from dqn.training import Training
+from dqn.trusted import check_run, modules_of
 from dqn.validation import as_checked, validate
 
 Values = dict[str, Any]
@@ -171,7 +172,10 @@ def _load(values: Sequence[Values], folders: Sequence[RunFolder]) -> Loaded:
         elif state["trainer"]["memory"]:
             state["trainer"]["memory"]["recordings"] = [recordings]
         states.append(state)
-        configs.append(validate(Config, with_values(one, changed_traits(state) | _rounding(state, one))))
+        traits = changed_traits(state, one, str(folder))
+        now = with_values(one, traits | _rounding(state, one))
+        check_run(now, modules_of(one))
+        configs.append(validate(Config, now))
         for damage in damages:
             say(f"{f'{folder}: ' if len(folders) > 1 else ''}{damage}; the one before is used")
     if len({state["trainer"]["steps"] for state in states}) > 1:
