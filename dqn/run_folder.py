@@ -35,6 +35,7 @@ defaults:
 _FOR_HYDRA = ("defaults", "hydra")
 # What is in the folder of a sweep: of ours, and of any by Hydra.
 _SWEEP_MARKS = ("sweep.json", "multirun.yaml")
+_LINK_OF_WANDB = "wandb/*run-*-*/logs/debug-core.log"  # to a log in the home directory
 _LOCK = ".lock"
 _held: set[Path] = set()  # folders that are this process's alone
 
@@ -216,11 +217,10 @@ def remove_if_empty(folder: Path) -> None:
 def check_links(folder: Path, key: str) -> None:
     """Raise a UserError about `key` if something in a folder is a link to a place outside, where we would write.
 
-    W&B has links of its own, and writes into new folders.
+    W&B has one of its own, in a folder into which it does not write again.
     """
     place = folder.resolve()
     for path in folder.rglob("*"):
-        is_of_wandb = "wandb" in path.relative_to(folder).parts[:-1]
-        if path.is_symlink() and not is_of_wandb and place not in path.resolve().parents:
+        if path.is_symlink() and not path.match(_LINK_OF_WANDB) and place not in path.resolve().parents:
             problem = f"{path.relative_to(folder)} in it is a link to a place outside; put a copy there instead"
             raise UserError(key, RunFolder(folder), problem)

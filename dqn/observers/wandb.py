@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from dqn.config import WandbConfig
 from dqn.errors import UserError, first_line
 from dqn.events import Event
+from dqn.files import write_text
 from dqn.observers.result_table import shown
 from dqn.observers.scalars import Record, ScalarRecords
 from dqn.observers.wandb_service import WandbService
@@ -171,7 +172,7 @@ class WandbObserver:
         if run.disabled:
             return run
         self._id_file.parent.mkdir(exist_ok=True)
-        self._id_file.write_text(run.id)
+        write_text(self._id_file, run.id)  # never through a link
         if run.offline and not WandbObserver._told_how_to_sync:
             WandbObserver._told_how_to_sync = True
             # With a star, because every resume adds a folder.

@@ -226,6 +226,15 @@ def test_a_resumed_run_keeps_its_id(observe, tmp_path, clock, episode, learning,
     assert [record["step"] for record in after.history] == [120, 150]
 
 
+def test_the_id_is_not_written_through_a_link(observe, tmp_path):
+    elsewhere, id_file = tmp_path / "elsewhere", tmp_path / "wandb" / "run_id.txt"
+    id_file.parent.mkdir()
+    id_file.symlink_to(elsewhere)
+    run_id = observe().state_dict()["run_id"]
+    assert not elsewhere.exists()
+    assert id_file.read_text() == run_id
+
+
 def test_records_reach_w_and_b_once_a_second_and_before_a_checkpoint(observe, clock, learning, monkeypatch):
     observer = observe()
     logged = []

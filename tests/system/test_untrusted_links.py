@@ -24,6 +24,33 @@ def test_a_run_with_a_link_that_leads_out(name, shell, tmp_path):
     assert outside.read_text() == "mine"
 
 
+WITH_WANDB = [*SHORT[:-1], "logger=wandb", "logger.wandb.mode=offline", "hydra.run.dir=run"]
+
+
+@pytest.mark.parametrize("name", ["run_id.txt", "latest-run", "run-1-x/logs/other.log", "run-1-x/files"])
+def test_a_link_among_the_files_of_wandb(name, shell, tmp_path):
+    """A run's id would be read from a file outside, or written into a new one there."""
+    assert shell("train", *WITH_WANDB).returncode == 0
+    outside, link = tmp_path / "outside", tmp_path / "run" / "wandb" / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(outside)
+    problem = f"wandb/{name} in it is a link to a place outside; put a copy there instead"
+    for is_there in (False, True):
+        if is_there:
+            outside.write_text("secret")
+        done = shell("train", "resume=run", "trainer.total_steps=400")
+        assert (done.returncode, done.stderr) == (2, f"error: resume=run: {problem}\n")
+        assert outside.exists() == is_there
+
+
+def test_the_link_of_wandb_itself_does_no_harm(shell, tmp_path):
+    assert shell("train", *WITH_WANDB).returncode == 0
+    outside = [path for path in (tmp_path / "run").rglob("*") if tmp_path not in path.resolve().parents]
+    assert [path.name for path in outside] == ["debug-core.log"]
+    assert shell("train", "resume=run", "trainer.total_steps=400").returncode == 0
+
+
 def test_a_sweep_with_a_link_that_leads_out(shell, tmp_path):
     words = [*SHORT, "-m", "seed=0"]
     assert shell("train", *words, "hydra.sweep.dir=sweep").returncode == 0
