@@ -22,6 +22,7 @@ from dqn.errors import TrainingError, UserError
 from dqn.export import export_policy, load_policy, read_policy
 from dqn.export import policy as policy_module
 from dqn.export.formats import WRITERS
+from dqn.export.pt2 import WRITES_BYTES
 from dqn.networks.heads import dueling, linear, quantiles_at_fractions, shared_bias
 from dqn.networks.implicit import ImplicitQuantiles
 from dqn.networks.inputs import ToFloat
@@ -33,7 +34,9 @@ from dqn.networks.readout import ExpectedValue, MeanOfProposed, MeanQuantile
 # Keras 3.15 on PyTorch converts tensors in a way that NumPy 2 calls deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
 
-ALL = ("safetensors", "onnx", "pt2", "h5")
+PT2 = ("pt2",) if WRITES_BYTES else ()
+ALL = ("safetensors", "onnx", *PT2, "h5")
+PLAYED = tuple(f".{name}" for name in ALL[1:])
 NUM_ACTIONS = 3
 ATOMS = torch.linspace(-1, 3, 5)
 
@@ -128,7 +131,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 # First in the file, so that it sees what the libraries say when they are imported, too.
 def test_exporting_is_silent(tmp_path, capfd, caplog, recwarn):
     export_vector_mlp(tmp_path)
-    for suffix in (".onnx", ".pt2", ".h5"):
+    for suffix in PLAYED:
         read_policy(tmp_path / f"policy{suffix}")
     assert tuple(capfd.readouterr()) == ("", "")
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
@@ -138,7 +141,7 @@ def test_exporting_is_silent(tmp_path, capfd, caplog, recwarn):
 # --- round trips --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("suffix", [".onnx", ".pt2", ".h5"])
+@pytest.mark.parametrize("suffix", PLAYED)
 def test_every_file_plays_as_the_network_does(exported, suffix):
     spec, network, folder = exported
     q_values = read_policy(folder / f"policy{suffix}")
@@ -165,7 +168,7 @@ def test_quantiles_at_fractions_play_as_the_network_does_at_its_own(kind, readou
     assert description["skipped"].keys() == {"policy.h5"}
     observations = observe(VECTOR, 7, seed=1)
     expected = readout(template(torch.as_tensor(observations))).detach().numpy()
-    for suffix in (".onnx", ".pt2"):
+    for suffix in PLAYED[:-1]:
         np.testing.assert_allclose(read_policy(tmp_path / f"policy{suffix}")(observations), expected, rtol=0, atol=2e-5)
 
 
@@ -289,6 +292,7 @@ def test_a_wrong_weight_is_caught(tmp_path, monkeypatch, suffix):
             export_vector_mlp(tmp_path / "export", ("safetensors", suffix[1:]), step=2)
 
 
+@pytest.mark.skipif(not WRITES_BYTES, reason="needs PyTorch 2.9")
 def test_a_batch_size_written_down_with_the_network_is_caught(tmp_path, monkeypatch):
     def write_static(network: nn.Module, observations: torch.Tensor, path: Path) -> None:
         torch.export.save(torch.export.export(network, (observations,)), path)
@@ -359,6 +363,17 @@ def test_a_file_that_the_new_export_lacks_goes_and_strangers_stay(tmp_path):
     assert set(contents(tmp_path)) == {"policy.safetensors", "policy.json", "notes.txt"}
 
 
+# --- PyTorch before 2.9 puts pickles into a .pt2 ------------------------------------------------------------
+
+
+def test_without_a_format_of_bytes_the_pt2_file_is_skipped_and_says_why(tmp_path, monkeypatch):
+    monkeypatch.setattr("dqn.export.pt2.WRITES_BYTES", False)
+    description = export_vector_mlp(tmp_path, ("onnx", "pt2"))
+    reason = "would have its weights as a pickle: needs PyTorch 2.9, then python scripts/export.py run=<folder>"
+    assert description["skipped"] == {"policy.pt2": reason}
+    assert contents(tmp_path).keys() == {"policy.onnx", "policy.json"}
+
+
 # --- Keras is an extra --------------------------------------------------------------------------------------
 
 
@@ -394,7 +409,8 @@ assert "keras" not in sys.modules
 
 
 @pytest.mark.parametrize(
-    ("formats", "played"), [(ALL, "policy.onnx"), (("h5", "pt2"), "policy.pt2"), (("h5",), "policy.h5")]
+    ("formats", "played"),
+    [(ALL, "policy.onnx"), *((("h5", one), "policy.pt2") for one in PT2), (("h5",), "policy.h5")],
 )
 def test_load_policy_plays_the_quickest_file_of_the_export(tmp_path, formats, played):
     network = make_network("mlp on vectors")

@@ -17,6 +17,7 @@ from torch import nn
 
 from dqn.envs.base import EnvironmentSpec
 from dqn.errors import TrainingError, first_line
+from dqn.export import pt2
 from dqn.export.formats import WRITERS, Policy, module_policy, open_written, sha256
 from dqn.export.keras_model import has_keras
 from dqn.files import sync
@@ -25,7 +26,7 @@ from dqn.networks.proposed import ProposedQuantiles
 
 TOLERANCE = 1e-4  # of Q-values, relative to the largest where that exceeds 1
 _WITHOUT_KERAS = 'needs Keras: pip install -e ".[keras]", then python scripts/export.py run=<folder>'
-
+_WITH_PICKLE = "would have its weights as a pickle: needs PyTorch 2.9, then python scripts/export.py run=<folder>"
 _NO_LAYERS = "Keras has no built-in layers for quantiles at fractions; policy.onnx needs no code of ours either"
 
 
@@ -50,7 +51,7 @@ def export_policy(
         observations: real ones to compare on, N >= 8 of them.
         folder: where to; made if need be.
         formats: of "safetensors", "onnx", "pt2" and "h5"; the last is skipped where Keras is not installed, or has no
-            layers for the network.
+            layers for the network, "pt2" with PyTorch before 2.9.
         extra: what else policy.json should hold, under `extra`: the run's name, the step, ...
 
     Returns:
@@ -60,11 +61,7 @@ def export_policy(
         TrainingError: a file could not be written or read back, or its Q-values are not the network's.
     """
     network = copy.deepcopy(network).cpu().eval()
-    skipped = {}
-    if "h5" in formats and any(isinstance(layer, AtFractions | ProposedQuantiles) for layer in network.modules()):
-        skipped["policy.h5"] = _NO_LAYERS
-    elif "h5" in formats and not has_keras():
-        skipped["policy.h5"] = _WITHOUT_KERAS
+    skipped = _skipped(network, formats)
     names = [name for name in (f"policy.{suffix}" for suffix in dict.fromkeys(formats)) if name not in skipped]
     with _staging(folder) as staging:
         description = {
@@ -77,6 +74,18 @@ def export_policy(
         (staging / "policy.json").write_text(text + "\n")
         _publish(staging, folder, [*names, "policy.json"])
     return description
+
+
+def _skipped(network: nn.Module, formats: Sequence[str]) -> dict[str, str]:
+    """The files that cannot be written, each with the reason."""
+    skipped = {}
+    if "pt2" in formats and not pt2.WRITES_BYTES:
+        skipped["policy.pt2"] = _WITH_PICKLE
+    if "h5" in formats and any(isinstance(layer, AtFractions | ProposedQuantiles) for layer in network.modules()):
+        skipped["policy.h5"] = _NO_LAYERS
+    elif "h5" in formats and not has_keras():
+        skipped["policy.h5"] = _WITHOUT_KERAS
+    return skipped
 
 
 def _describe(network: nn.Module, spec: EnvironmentSpec) -> dict[str, Any]:

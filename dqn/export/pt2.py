@@ -6,10 +6,9 @@ function that the file names.
 
 from __future__ import annotations
 
-import io
 import json
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# Before, weights were a pickle, which nobody should have to read.
+WRITES_BYTES = torch.__version__ >= "2.9"
 # What the layers of `dqn.networks` become, in any supported PyTorch.
 _OPERATORS = frozenset(
     f"torch.ops.aten.{name}"
@@ -63,8 +64,8 @@ def read_program(path: Path) -> Callable[[Tensor], Tensor]:
         Exception: the file is damaged; which one depends on where.
     """
     with zipfile.ZipFile(path) as archive:
-        program = json.loads(_read(archive, "models/model.json", "serialized_exported_program.json"))
-        tensors = _tensors(archive, "weights", "state_dict") | _tensors(archive, "constants", "constants")
+        tensors = _tensors(archive, "weights") | _tensors(archive, "constants")
+        program = json.loads(_read(archive, "models/model.json"))
     graph, signature = program["graph_module"]["graph"], program["graph_module"]["signature"]
     known: dict[str, Tensor] = {}
     inputs: list[str] = []
@@ -129,15 +130,15 @@ def _filled_in(value: Any, values: Mapping[str, Any]) -> Any:
     return [_filled_in(one, values) for one in value] if isinstance(value, list) else value
 
 
-def _tensors(archive: zipfile.ZipFile, folder: str, before: str) -> dict[str, Tensor]:
-    """The weights or the constants by name: as bytes with a description, or before PyTorch 2.9 in one file."""
+def _tensors(archive: zipfile.ZipFile, folder: str) -> dict[str, Tensor]:
+    """The weights or the constants by name."""
     described = f"data/{folder}/model_{folder}_config.json"
-    if any(name.endswith(described) for name in archive.namelist()):
-        entries = json.loads(_read(archive, described))["config"]
-        return {name: _tensor(archive, folder, entry) for name, entry in entries.items()}
-    content = _read(archive, f"data/{folder}/model.pt", f"serialized_{before}.pt")
-    loaded: dict[str, Tensor] = torch.load(io.BytesIO(content), weights_only=True) if content else {}
-    return {name: tensor.detach() for name, tensor in loaded.items()}
+    before = (f"data/{folder}/model.pt", "serialized_exported_program.json")
+    if not _has(archive, described) and any(_has(archive, name) for name in before):
+        advice = "export it again with a newer one, or play policy.onnx"
+        raise ValueError(f"PyTorch before 2.9 wrote it, with its weights as a pickle; {advice}")
+    entries = json.loads(_read(archive, described))["config"]
+    return {name: _tensor(archive, folder, entry) for name, entry in entries.items()}
 
 
 def _tensor(archive: zipfile.ZipFile, folder: str, entry: Mapping[str, Any]) -> Tensor:
@@ -151,10 +152,16 @@ def _tensor(archive: zipfile.ZipFile, folder: str, entry: Mapping[str, Any]) -> 
     )
 
 
-def _read(archive: zipfile.ZipFile, *endings: str) -> bytes:
+def _read(archive: zipfile.ZipFile, ending: str) -> bytes:
     """The file whose path within the archive ends so."""
-    for ending in endings:
-        for name in archive.namelist():
-            if name == ending or name.endswith(f"/{ending}"):
-                return archive.read(name)
-    raise ValueError(f"the archive has no {endings[0]}")
+    for name in _named(archive, ending):
+        return archive.read(name)
+    raise ValueError(f"the archive has no {ending}")
+
+
+def _has(archive: zipfile.ZipFile, ending: str) -> bool:
+    return any(True for _ in _named(archive, ending))
+
+
+def _named(archive: zipfile.ZipFile, ending: str) -> Iterator[str]:
+    return (name for name in archive.namelist() if name == ending or name.endswith(f"/{ending}"))
