@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from dqn.command_line import check_flags, check_output_subdir, check_parts_of_hydra, check_ranges, split
+from dqn.command_line import check_flags, check_output_subdir, check_parts_of_hydra, check_ranges, only_shows, split
 from dqn.errors import TrainingError, UserError
 from dqn.faults import memory_errors_explained
-from dqn.terminal import say
+from dqn.terminal import printable, say
 
 # Exit statuses beside 0 for success.
 _FAILED, _BAD_INPUT, _INTERRUPTED = 1, 2, 130
@@ -73,7 +75,7 @@ def train_command() -> int:
         return None if final is None else float(final["mean_return"])
 
     try:
-        with only_trusted_configs(sys.argv[1:]):
+        with only_trusted_configs(sys.argv[1:]), _printable_output(only_shows(flags)):
             hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
     except SystemExit:
         if not errors:
@@ -152,6 +154,20 @@ def _check_is_no_sweep(config: Any, hydra_config: Any) -> None:
         raise UserError("sweep.resume", resumed, advice)
     if is_alone and sweeper != "basic":
         raise UserError("hydra/sweeper", sweeper, "searches where -m is given")
+
+
+@contextmanager
+def _printable_output(is_wanted: bool) -> Iterator[None]:
+    """If it is wanted, hold back what Hydra prints of other people's configs, and show it as `printable` has it."""
+    if not is_wanted:
+        yield
+        return
+    output = StringIO()
+    try:
+        with redirect_stdout(output):
+            yield
+    finally:
+        print(printable(output.getvalue()), end="", flush=True)
 
 
 def _refuse_pickles(argv: list[str]) -> None:

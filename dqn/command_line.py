@@ -41,6 +41,14 @@ def check_flags(words: Sequence[str]) -> None:
     parser.parse_args(list(words))
 
 
+def only_shows(flags: Sequence[str]) -> bool:
+    """Whether Hydra only prints its own or a config's text; what --cfg prints is not meant: YAML escapes by itself."""
+    from hydra._internal.utils import get_args_parser
+
+    parsed = get_args_parser().parse_args(list(flags))
+    return parsed.help or parsed.hydra_help or parsed.info is not None
+
+
 def check_output_subdir(overrides: Sequence[str]) -> None:
     """Raise a UserError if Hydra is to write into the run's folder before it is known whether there will be a run."""
     for override in overrides:

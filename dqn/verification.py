@@ -33,7 +33,7 @@ from dqn.provenance import provenance
 from dqn.run_folder import RunFolder
 from dqn.sweep.grouping import is_trait
 from dqn.sweep.lineage import read_lineage
-from dqn.terminal import say
+from dqn.terminal import one_line, say
 from dqn.trainer import Trainer
 from dqn.trusted import read_run_config
 from dqn.validation import validate
@@ -106,9 +106,9 @@ def verify_run(options: VerifyOptions) -> int:
     for line in _other_circumstances(was):
         say(f"note: {line}")
     if difference is None:
-        print(f"{folder} reproduces: {verification.summary}")
+        print(one_line(f"{folder} reproduces: {verification.summary}"))
         return 0
-    print(f"{folder} does not reproduce: it first differs {difference}")
+    print(one_line(f"{folder} does not reproduce: it first differs {difference}"))
     return 1
 
 
@@ -180,7 +180,7 @@ class _Verification:
             raise KeyboardInterrupt  # this time, not then
         if isinstance(event, End) and self._only_training:
             return Difference(event.step, "the next record", then["kind"], now["kind"])
-        if then["kind"] == "end" and then["status"] in ("interrupted", "pruned"):
+        if then["kind"] == "end" and then.get("status") in ("interrupted", "pruned"):
             self._compared += 1  # by somebody who is not here
             return None
         if then["kind"] != now["kind"]:
@@ -238,7 +238,24 @@ def _changes_in_records(was: Mapping[str, Any]) -> list[str]:
 
 
 def _records(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    """The file's records; a last line that was cut off, by a kill or a full disk, is left out.
+
+    Raises:
+        ValueError: a line is none; says which.
+    """
+    *lines, _ = path.read_bytes().split(b"\n")
+    return [_record(line, number) for number, line in enumerate(lines, start=1)]
+
+
+def _record(line: bytes, number: int) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        record = None
+    is_one = isinstance(record, dict) and isinstance(record.get("kind"), str) and type(record.get("step")) is int
+    if not is_one:
+        raise ValueError(f"line {number} is no record with a kind and a step")
+    return dict(record)
 
 
 def _provenance(folder: RunFolder) -> dict[str, Any]:

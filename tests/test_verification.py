@@ -192,6 +192,40 @@ def test_only_what_was_before_new_episodes_is_made_again(folder, capsys):
     assert "up to step 7" in out or "up to step 800" in out
 
 
+def test_what_a_record_says_does_not_command_the_terminal(folder, capsys):
+    change_record(folder, 0, **{"\x1b]0;x\x07": "\n\x1b[2J"})
+    assert verify_run(VerifyOptions(str(folder))) == 1
+    assert r"\x1b]0;x\x07 was \n\x1b[2J, now it is None" in capsys.readouterr().out
+
+
+def test_a_last_line_that_was_cut_off_is_left_out(folder, capsys):
+    path = folder / "metrics.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-1]) + lines[-1][:20] + b"\xc3")
+    status, said = verified(folder, capsys)
+    assert status == 0, said
+    assert f"reproduces: {len(lines) - 1} records" in said
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["[]", "null", "7", "{}", '{"kind": "episode"}', '{"kind": [], "step": 1}', '{"kind": "end", "step": true}', "x"],
+)
+def test_a_line_that_is_no_record_is_one_line(folder, line):
+    path = folder / "metrics.jsonl"
+    path.write_text("\n".join([*path.read_text().splitlines()[:2], line]) + "\n")
+    with pytest.raises(UserError) as error:
+        verify_run(VerifyOptions(str(folder)))
+    problem = "its metrics.jsonl cannot be read (line 3 is no record with a kind and a step)"
+    assert str(error.value) == f"run={folder}: {problem}"
+
+
+def test_an_end_without_a_status_is_a_difference(folder, capsys):
+    (folder / "metrics.jsonl").write_text('{"kind": "end", "step": 10}\n')
+    status, said = verified(folder, capsys)
+    assert status == 1, said
+
+
 def test_what_cannot_be_compared(folder, tmp_path):
     with pytest.raises(UserError, match="there is no run in this place"):
         verify_run(VerifyOptions(str(tmp_path / "nothing")))

@@ -411,6 +411,18 @@ def test_no_config_but_text(tmp_path):
     assert not (tmp_path / "mark").exists()
 
 
+@pytest.mark.parametrize("flag", ["--help", "--hydra-help", "--info=all", "--cfg=all", "--cfg=job"])
+def test_what_hydra_shows_of_a_config_does_not_command_the_terminal(flag, tmp_path):
+    nasty = "\x1b]0;x\x07\x9b2Jtitle"
+    write_foreign(tmp_path, hydra__help={"header": nasty, "footer": nasty}, name=nasty)
+    (tmp_path / "foreign" / nasty).mkdir()
+    (tmp_path / "foreign" / nasty / "a.yaml").write_text("")
+    shown = train([*FOREIGN, flag], tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert not any(character in shown.stdout + shown.stderr for character in "\x1b\x07\x9b")
+    assert "title" in shown.stdout or flag == "--hydra-help"
+
+
 def test_a_folder_with_a_nasty_name(tmp_path, tmp_path_factory):
     """Shown as it is by every script."""
     nasty = "[/a] [red]b \x1b[2J"
@@ -420,7 +432,9 @@ def test_a_folder_with_a_nasty_name(tmp_path, tmp_path_factory):
         ("train", [*SHORT, "hydra.run.dir=run"]),
         ("export", ["run=run", "formats=[onnx]"]),
         ("evaluate", ["run=run", "episodes=2"]),
+        ("verify", ["run=run"]),
         ("compare", ["runs=*/*/run", "all=true"]),
+        ("train", ["--config-path", "run", "--config-name", "config", "--help"]),
     ):
         folder = tmp_path if script == "compare" else tmp_path / nasty
         done = run_script(script, words, folder, beside)
