@@ -15,7 +15,11 @@ from dqn.errors import TrainingError, first_line
 if TYPE_CHECKING:
     from dqn.run_folder import RunFolder
 
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+_DISK_ERRORS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.EIO, errno.ENODEV, errno.ENXIO),  # of a disk that fails or was pulled out
+    *(errno.ESTALE, errno.ENOTCONN),  # of a network's disk that has gone
+)
 # How those who allocate say that they could not: PyTorch on a CPU and a GPU, C++, the loader of shared libraries.
 _MEMORY_ERRORS = (
     "can't allocate memory",
@@ -90,5 +94,8 @@ def _number_in(text: str) -> int | None:
 
 
 def _whats_safe(folder: RunFolder) -> str:
-    checkpoints = sorted(folder.checkpoints.glob("step-*"))
+    try:
+        checkpoints = sorted(folder.checkpoints.glob("step-*"))
+    except OSError:  # of the same disk
+        return "its checkpoints cannot be seen either"
     return f"the last checkpoint is {checkpoints[-1].name}" if checkpoints else "no checkpoint had been written"

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import errno
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,6 +49,24 @@ def test_other_errors_stay_what_they_are(folder, error):
     with pytest.raises(type(error)) as raised, memory_errors_explained(folder), disk_errors_explained(folder):
         raise error
     assert raised.value is error
+
+
+@pytest.mark.parametrize("name", ["EIO", "ENODEV", "ENXIO", "ESTALE", "ENOTCONN", "EROFS"])
+def test_a_disk_that_fails_or_has_gone_is_one_line(folder, name, monkeypatch):
+    number = getattr(errno, name)
+    (folder.checkpoints / "step-000000000300").mkdir(parents=True)
+    with pytest.raises(TrainingError) as raised, disk_errors_explained(folder):
+        raise OSError(number, os.strerror(number), str(folder.path / "metrics.jsonl"))
+    line = f"could not write in sweep/run: {os.strerror(number)}; "
+    assert str(raised.value) == f"{line}the last checkpoint is step-000000000300"
+
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "glob", fail)
+    with pytest.raises(TrainingError) as unseen, disk_errors_explained(folder):
+        fail()
+    assert str(unseen.value) == f"{line}its checkpoints cannot be seen either"
 
 
 def test_a_file_that_vanished_is_named(folder):
