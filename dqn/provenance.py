@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import datetime, timezone
 from importlib.metadata import distributions
 from pathlib import Path
@@ -54,38 +55,50 @@ def installed_memory() -> int | None:
 
 
 def _git() -> dict[str, Any] | None:
-    """The commit of the code, and what was changed in it since then; None outside a repository."""
+    """The commit of the code, and what was changed in it since then; None outside a repository.
 
-    def ask(*arguments: str, **variables: str) -> str:
-        return subprocess.run(
-            ["git", *arguments],
-            cwd=_PROJECT,
-            env=os.environ | variables,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        ).stdout
+    Each is taken by itself: what git cannot say, or takes too long for, is None.
+    """
+    record: dict[str, Any] = dict.fromkeys(("commit", "dirty", "diff"))
+    with suppress(OSError, subprocess.SubprocessError):
+        record["commit"] = _text(_ask_git("rev-parse", "HEAD")).strip()
+    with suppress(OSError, subprocess.SubprocessError):
+        record["dirty"] = bool(_ask_git("--no-optional-locks", "status", "--porcelain"))
+    with suppress(OSError, subprocess.SubprocessError):
+        record["diff"] = _changes()
+    return None if record["commit"] is None else record
 
-    try:
-        with TemporaryDirectory() as folder:
-            # In an index of its own, where files that nobody has added count as new ones.
-            index = {"GIT_INDEX_FILE": f"{folder}/index"}
-            ask("read-tree", "HEAD", **index)
-            new = ask("ls-files", "-z", "--others", "--exclude-standard", "--", *_SOURCES, **index).split("\0")
-            if any(new):
-                ask("add", "--intent-to-add", "--", *filter(None, new), **index)
-            plain = ("--no-color", "--no-ext-diff", "--no-textconv", "--binary")
-            changes = ask("diff", *plain, "HEAD", "--", *_SOURCES, **index)
-        if len(changes) > _MOST_CHANGES:
-            changes = f"{changes[:_MOST_CHANGES]}\n[... {len(changes) - _MOST_CHANGES:,} characters more]"
-        return {
-            "commit": ask("rev-parse", "HEAD").strip(),
-            "dirty": bool(ask("--no-optional-locks", "status", "--porcelain")),
-            "diff": changes,
-        }
-    except (OSError, UnicodeDecodeError, subprocess.SubprocessError):
-        return None
+
+def _changes() -> str:
+    """The difference from the commit, as far as it is not too long."""
+    with TemporaryDirectory() as folder:
+        # In an index of its own, where files that nobody has added count as new ones.
+        index = {"GIT_INDEX_FILE": f"{folder}/index"}
+        _ask_git("read-tree", "HEAD", **index)
+        listed = _ask_git("ls-files", "-z", "--others", "--exclude-standard", "--", *_SOURCES, **index)
+        new = [os.fsdecode(name) for name in listed.split(b"\0") if name]
+        if new:
+            _ask_git("add", "--intent-to-add", "--", *new, **index)
+        plain = ("--no-color", "--no-ext-diff", "--no-textconv", "--binary")
+        changes = _text(_ask_git("diff", *plain, "HEAD", "--", *_SOURCES, **index))
+    if len(changes) > _MOST_CHANGES:
+        changes = f"{changes[:_MOST_CHANGES]}\n[... {len(changes) - _MOST_CHANGES:,} characters more]"
+    return changes
+
+
+def _ask_git(*arguments: str, **variables: str) -> bytes:
+    """What git says about the project.
+
+    Raises:
+        OSError, subprocess.SubprocessError: it fails, or there is none.
+    """
+    command, environment = ["git", *arguments], os.environ | variables
+    return subprocess.run(command, cwd=_PROJECT, env=environment, capture_output=True, check=True, timeout=10).stdout
+
+
+def _text(said: bytes) -> str:
+    r"""The text; a byte that is not of UTF-8, as old files have them, becomes \xe9."""
+    return said.decode(errors="backslashreplace")
 
 
 def _processor() -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,6 +50,34 @@ def test_commit_and_diff_bring_the_code_back(project, tmp_path):
     ask(tmp_path / "again", "apply", given=record["diff"])
     for name in ("dqn/old.py", "dqn/deeper/new file.py"):
         assert (tmp_path / "again" / name).read_text() == (project / name).read_text()
+
+
+@git
+def test_a_byte_that_is_no_utf_8_does_not_hide_the_rest(project):
+    (project / "dqn" / "old.py").write_bytes(b"a = 1\n\nb = 2  # caf\xe9\n\n")
+    new = os.fsdecode(b"n\xe9w.py") if sys.platform == "linux" else "new.py"  # others have no such names
+    (project / "dqn" / new).write_text("c = 1\n")
+    record = provenance.provenance()["git"]
+    assert record["commit"] == ask(project, "rev-parse", "HEAD").strip()
+    assert record["dirty"]
+    assert "+b = 2  # caf\\xe9\n" in record["diff"]
+    assert "+c = 1\n" in record["diff"]
+    json.dumps(record).encode()
+
+
+@git
+def test_without_its_diff_the_commit_is_still_there(project, monkeypatch):
+    (project / "dqn" / "old.py").write_text("")
+    run = subprocess.run
+
+    def slow(command: list[str], **options: object) -> object:
+        if "diff" in command:
+            raise subprocess.TimeoutExpired(command, 10)
+        return run(command, **options)
+
+    monkeypatch.setattr(provenance.subprocess, "run", slow)
+    record = provenance.provenance()["git"]
+    assert record == {"commit": ask(project, "rev-parse", "HEAD").strip(), "dirty": True, "diff": None}
 
 
 @git
