@@ -62,7 +62,7 @@ class TruncationBreeder:
             children[member] = child
             before = self._values(configs[member])
             births.append(Birth(step, member, parent, scores[member], scores[parent], before, child.values))
-        add_births(self._folder, births)
+        add_births(self._folder, step, births)
         return children
 
     def _values(self, config: Config) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -42,12 +41,13 @@ def read_lineage(folder: Path) -> list[Birth]:
     return [Birth(**json.loads(line)) for line in lines if line.endswith("\n")]
 
 
-def add_births(folder: Path, births: Sequence[Birth]) -> None:
-    """Write births at the end of the file, safely on the disk."""
-    with (folder / LINEAGE).open("a", encoding="utf-8") as file:
-        file.write(_text(births))
-        file.flush()
-        os.fsync(file.fileno())
+def add_births(folder: Path, step: int, births: Sequence[Birth]) -> None:
+    """Write the births of an agent step at the end of the file, safely on the disk.
+
+    What is there of this step already was written by a process that was killed before it saved: this takes its place.
+    """
+    before = read_lineage(folder) if (folder / LINEAGE).exists() else []
+    write_text(folder / LINEAGE, _text([*(birth for birth in before if birth.step < step), *births]))
 
 
 def forget_births(folder: Path, after_step: int) -> None:

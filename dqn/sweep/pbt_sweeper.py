@@ -63,6 +63,7 @@ class PopulationTraining:
             request.make_folder()
             add_births(
                 request.folder,
+                0,
                 [Birth(0, member, None, None, None, None, values) for member, values in enumerate(members)],
             )
         jobs = [

@@ -116,6 +116,18 @@ def test_going_back_forgets_what_came_later(make_breeder, configs, tmp_path):
     assert read_lineage(tmp_path) == whole
 
 
+def test_an_evaluation_that_is_played_again_is_written_once(make_breeder, configs, tmp_path):
+    """A signal in mid-evaluation saves the step before it, so that going back there keeps what was written since."""
+    breeder = make_breeder()
+    breeder(0, 100, SCORES, configs)
+    breeder(100, 200, SCORES, configs)
+    whole = read_lineage(tmp_path)
+    breeder.go_back_to(200)
+    breeder(100, 200, SCORES, configs)
+    assert read_lineage(tmp_path) == whole
+    assert [birth.step for birth in whole] == [100, 100, 200, 200]
+
+
 def test_a_population_finds_the_learning_rate(make_breeder, make_config):
     """Progress per period is best at 3e-3 and lost far from it; nobody begins within a factor of 5."""
     breeder = make_breeder({RATE: FloatRange(type="float", low=1e-6, high=1e-1, log=True)}, factors=[0.8, 1.2])
