@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from mounts import Mounts, own_mounts
 from shell import run_script
 
 Shell = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -21,3 +22,12 @@ def shell(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Shell:
         return run_script(script, words, tmp_path, beside)
 
     return call
+
+
+@pytest.fixture
+def mounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mounts]:
+    """Mounts that only scripts see which are started with them."""
+    with own_mounts(tmp_path_factory.mktemp("trial")) as mounts:
+        if mounts is None:
+            pytest.skip("this machine does not let us mount")
+        yield mounts

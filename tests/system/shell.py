@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from mounts import Mounts
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # A whole run in little time, whatever the preset's own settings are.
@@ -60,12 +62,13 @@ class Script:
         beside: Path,
         changes: Mapping[str, str] | None = None,
         memory_bytes: int | None = None,
+        mounts: Mounts | None = None,
     ) -> None:
         self._words, self._files = list(words), [beside / "stdout", beside / "stderr"]
         for file in self._files:
             file.write_text("")
         variables = environment() | dict(changes or {})
-        arguments = script, self._words, folder, self._files, variables, memory_bytes
+        arguments = script, self._words, folder, self._files, variables, memory_bytes, mounts
         self._process = _PREPARED.Process(target=_be_script, args=arguments)
         self._process.start()
 
@@ -118,8 +121,11 @@ def _be_script(
     files: list[Path],
     environment: dict[str, str],
     memory_bytes: int | None,
+    mounts: Mounts | None,
 ) -> None:
     """Become what the shell would have started."""
+    if mounts is not None:
+        mounts.enter()
     os.setpgrp()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where pytest runs in a shell's background
     if memory_bytes is not None:

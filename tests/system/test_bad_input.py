@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import shutil
-import subprocess
 
 import optuna
 import pytest
-from shell import SHORT, start_script
+from shell import SHORT, Script, start_script
 
 from dqn.provenance import installed_memory
 
@@ -301,19 +299,15 @@ def test_files_that_may_not_grow(tmp_path):
     assert not list((tmp_path / "run" / "checkpoints").glob("*"))
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
-def test_a_full_disk(shell, tmp_path):
+def test_a_full_disk(mounts, tmp_path, tmp_path_factory):
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=150k", "tmpfs", str(disk)], check=False)
-    if mounted.returncode != 0:
-        pytest.skip("this machine does not let root mount")
-    try:
-        done = shell("train", *SHORT, f"hydra.run.dir={disk}/run")
-        assert done.returncode == 1
-        assert "Traceback" not in done.stderr
-        assert "the disk is full" in done.stderr.splitlines()[-1]
-        for place in (disk / "run" / "checkpoints").glob("*"):
-            assert not place.name.startswith(".")
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
+    mounts.mount("-t", "tmpfs", "-o", "size=150k", "tmpfs", str(disk))
+    words = [*SHORT, f"hydra.run.dir={disk}/run"]
+    done = Script("train", words, tmp_path, tmp_path_factory.mktemp("printed"), mounts=mounts).done()
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "the disk is full" in done.stderr.splitlines()[-1]
+    assert (mounts.seen(disk) / "run" / "config.yaml").is_file()
+    for place in (mounts.seen(disk) / "run" / "checkpoints").glob("*"):
+        assert not place.name.startswith(".")

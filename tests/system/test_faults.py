@@ -7,7 +7,6 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -36,33 +35,41 @@ LAST = "step-000000000200"  # checkpoint before the gate
 
 
 @pytest.fixture
-def start(tmp_path, tmp_path_factory):
+def here(tmp_path, request):
+    """The folder in which scripts run, with the mounts of a test that has any."""
+    return request.getfixturevalue("mounts").seen(tmp_path) if "mounts" in request.fixturenames else tmp_path
+
+
+@pytest.fixture
+def start(tmp_path, tmp_path_factory, request):
     """start("seed=1") begins such a run; it has W&B's account of the variables, or none, and an empty home."""
+    mounts = request.getfixturevalue("mounts") if "mounts" in request.fixturenames else None
     home = str(tmp_path_factory.mktemp("home"))
     variables = {"GATE_STEP": str(GATE_STEP), "HOME": home, "NETRC": f"{home}/.netrc"}
 
     def call(*words: str, **account: str) -> Script:
-        return Script("train", words, tmp_path, tmp_path_factory.mktemp("printed"), variables | account)
+        beside = tmp_path_factory.mktemp("printed")
+        return Script("train", words, tmp_path, beside, variables | account, mounts=mounts)
 
     return call
 
 
 @pytest.fixture
-def at_gate(start, tmp_path):
+def at_gate(start, here):
     """A run that stands still after its second checkpoint, and goes on after the block."""
 
     @contextmanager
     def stand_still(*words: str) -> Iterator[Script]:
         script = start(*RUN, *words)
         try:
-            wait_for((tmp_path / AT_GATE).exists, script)
-            wait_for((tmp_path / "run" / "checkpoints" / LAST).exists, script)
+            wait_for((here / AT_GATE).exists, script)
+            wait_for((here / "run" / "checkpoints" / LAST).exists, script)
             yield script
         except BaseException:
             script.kill()
             raise
         finally:
-            (tmp_path / GO).touch()
+            (here / GO).touch()
 
     return stand_still
 
@@ -194,34 +201,20 @@ def test_wandb_refuses_the_key(start, tmp_path, server, mode):
 # Disks: the run ends.
 
 
-def mount(*words: str) -> None:
-    """Mount, where this machine lets us."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting needs root")
-    if subprocess.run(["mount", *words], check=False, capture_output=True).returncode != 0:
-        pytest.skip("this machine does not let root mount")
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    disk = tmp_path / "run"
-    disk.mkdir()
-    mount("-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk))
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
-
-
-def test_a_disk_becomes_full(at_gate, start, tmp_path, small_disk):
-    filler = small_disk / "filler"
+def test_a_disk_becomes_full(mounts, at_gate, start, tmp_path, here):
+    run = here / "run"
+    run.mkdir()
+    mounts.mount("-t", "tmpfs", "-o", "size=2m", "tmpfs", str(tmp_path / "run"))
+    filler = run / "filler"
     with at_gate() as script, filler.open("wb", buffering=0) as file, suppress(OSError):
         while True:
             file.write(bytes(4096))
     status, lines = ended(script)
     assert status == 1
     assert lines == [f"error: could not write in run: the disk is full; the last checkpoint is {LAST}"]
-    assert {place.name for place in (small_disk / "checkpoints").iterdir()} == {"step-000000000100", LAST}
+    assert {place.name for place in (run / "checkpoints").iterdir()} == {"step-000000000100", LAST}
     filler.unlink()
-    check_resumes(tmp_path, start)
+    check_resumes(here, start)
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs Linux")
@@ -252,18 +245,16 @@ def test_the_folder_of_the_run_vanishes(at_gate, start, tmp_path, how):
         check_resumes(tmp_path, start)
 
 
-def test_the_folder_of_the_run_becomes_read_only(at_gate, start, tmp_path):
-    run = tmp_path / "run"
+def test_the_folder_of_the_run_becomes_read_only(mounts, at_gate, start, tmp_path, here):
+    run = str(tmp_path / "run")
     with at_gate() as script:
-        mount("--bind", str(run), str(run))
-        mount("-o", "remount,ro,bind", str(run))
-    try:
-        status, lines = ended(script)
-    finally:
-        subprocess.run(["umount", str(run)], check=True)
+        mounts.mount("--bind", run, run)
+        mounts.mount("-o", "remount,ro,bind", run)
+    status, lines = ended(script)
     assert status == 1
     assert lines == [f"error: could not write in run: Read-only file system; the last checkpoint is {LAST}"]
-    check_resumes(tmp_path, start)
+    mounts.mount("-o", "remount,rw,bind", run)
+    check_resumes(here, start)
 
 
 # Workers: another one goes on.
