@@ -26,7 +26,10 @@ KINDS = {
         "optimizer.max_gradient_norm=0.5 algorithm.loss.threshold=0.1 optimizer.beta1=0.5 trainer.terminal_reward=-3"
     ],
     "hard": ["target=hard", "target.period_steps=14 optimizer.learning_rate_schedule.end=0.1"],
-    "boltzmann": ["exploration=max_boltzmann", "target=none", "exploration.temperature=0.3 optimizer.beta2=0.9"],
+    "boltzmann": [
+        *("exploration=max_boltzmann", "algorithm=dqn", "target=none"),
+        "exploration.temperature=0.3 optimizer.beta2=0.9",
+    ],
 }
 
 
