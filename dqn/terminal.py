@@ -5,14 +5,18 @@ Text comes from configs, paths and other people's files: it is shown as it is, a
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _SHOWN = "\n\N{NO-BREAK SPACE}"
+_GONE = (errno.EPIPE, errno.EIO)  # of a pipe that nobody reads any more, of a terminal that was closed
 
 
 def printable(text: str) -> str:
@@ -29,7 +33,46 @@ def one_line(text: str) -> str:
 
 def say(line: str) -> None:
     """One line for the user."""
-    print(one_line(line), file=sys.stderr, flush=True)
+    print(one_line(line), file=unfailing(sys.stderr), flush=True)
+
+
+def unfailing(stream: TextIO) -> TextIO:
+    """The stream, into which one writes in vain once it cannot be written: no training ends for want of a reader."""
+    return cast("TextIO", _Unfailing(stream))
+
+
+class _Unfailing:
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with self._in_vain():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._in_vain():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @contextmanager
+    def _in_vain(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno in _GONE:
+                self._write_nowhere()
+
+    def _write_nowhere(self) -> None:
+        """From now on; else what is left in the buffer would fail once more as the process ends, and be its status."""
+        with suppress(OSError):  # it is no file of the system's
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            try:
+                os.dup2(nowhere, self._stream.fileno())
+            finally:
+                os.close(nowhere)
 
 
 def make_console(**options: Any) -> Console:

@@ -104,18 +104,19 @@ class Training:
                 continue
             self.writer.wait_before(self._next_look_step)
             number = self._numbers[event.member]
-            with trainer.sections("log"):
-                self._members[number].tell(event)
-                if self._watcher is not None:
-                    self._watcher.on_event(replace(event, member=number))
             if isinstance(event, End):
                 with trainer.sections("conclude"):
                     self.writer.wait()
                     if event.status == "interrupted":
                         self._members[number].summarize(event, self._record_of(event.member))
                         interrupted.append(event)  # everybody is safe before anybody is exported
-                    else:
-                        self._conclude(event)
+            with trainer.sections("log"):  # an end, too, only now: what listens may fail
+                self._members[number].tell(event)
+                if self._watcher is not None:
+                    self._watcher.on_event(replace(event, member=number))
+            if isinstance(event, End) and event.status != "interrupted":
+                with trainer.sections("conclude"):
+                    self._conclude(event)
         for event in interrupted:
             self._conclude(event)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+import sys
 
 import pytest
 from rich.table import Table
 from rich.text import Text
 
 from dqn.errors import UserError
-from dqn.terminal import make_console, one_line, printable, say
+from dqn.terminal import make_console, one_line, printable, say, unfailing
 
 
 @pytest.mark.parametrize(
@@ -64,6 +67,40 @@ def test_tables_take_no_orders_from_their_text(color_system):
 def test_what_is_said_is_one_line(text, shown, capsys):
     say(text)
     assert capsys.readouterr().err == f"{shown}\n"
+
+
+def no_reader() -> int:
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
+
+
+def closed_terminal() -> int:
+    master, slave = os.openpty()
+    os.close(master)
+    return slave
+
+
+@pytest.mark.parametrize(("opened", "number"), [(no_reader, errno.EPIPE), (closed_terminal, errno.EIO)])
+def test_what_nobody_can_read_is_said_in_vain(opened, number, monkeypatch):
+    with os.fdopen(opened(), "w") as stream:
+        with pytest.raises(OSError, match=os.strerror(number)):
+            os.write(stream.fileno(), b"text")
+        monkeypatch.setattr(sys, "stderr", stream)
+        say("error: all is well")
+        console = make_console(file=unfailing(stream))
+        console.print("text")
+        os.write(stream.fileno(), b"text")  # which goes nowhere, as what is left in the buffer does at the end
+
+
+def test_what_cannot_be_written_for_a_while_is_only_missed():
+    class Full(io.StringIO):
+        def flush(self) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    stream = Full()
+    print("text", file=unfailing(stream), flush=True)
+    assert stream.getvalue() == "text\n"
 
 
 def test_long_keys_and_values_are_cut():

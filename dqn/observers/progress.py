@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dqn.events import End, Episode, Evaluation, Event, Learning
-from dqn.terminal import make_console, one_line
+from dqn.terminal import make_console, one_line, unfailing
 
 _REDRAW_SECONDS = 0.25  # a redraw takes 2 ms, which is then under 1 % of the time
 _LINE_SECONDS = 10.0
@@ -123,7 +123,7 @@ class ProgressBar:
     ) -> None:
         self._progress = Progress(total_steps, total_episodes, frames_per_step)
         self._title = title
-        self._stream = stream if stream is not None else sys.stderr
+        self._stream = unfailing(stream if stream is not None else sys.stderr)
         self._clock = clock
         self._live: Live | None = None
         # Not rich's own test, which environment variables such as FORCE_COLOR overrule.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dqn.observers.progress import duration
-from dqn.terminal import make_console, printable
+from dqn.terminal import make_console, printable, unfailing
 
 _STYLES = {"completed": "bold green", "converged": "bold green", "diverged": "bold red"}
 
@@ -27,7 +28,7 @@ def print_result_table(summary: Mapping[str, Any], folder: Path, console: Consol
         folder: the run's folder.
         console: where to; standard output if None.
     """
-    console = console or make_console()
+    console = console or make_console(file=unfailing(sys.stdout))
     table = Table.grid(padding=(0, 3))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")

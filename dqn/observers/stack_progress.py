@@ -15,7 +15,7 @@ from rich.text import Text
 from dqn.config import TrainerConfig
 from dqn.events import End, Evaluation, Event
 from dqn.observers.progress import duration
-from dqn.terminal import make_console, one_line
+from dqn.terminal import make_console, one_line, unfailing
 
 _REDRAW_SECONDS = 0.25
 _LINE_SECONDS = 10.0
@@ -45,7 +45,7 @@ class StackProgress:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._title, self._members, self._settings, self._clock = title, members, settings, clock
-        self._stream = stream if stream is not None else sys.stderr
+        self._stream = unfailing(stream if stream is not None else sys.stderr)
         self._ends: Counter[str] = Counter()
         self._steps = dict.fromkeys(range(members), 0)
         self._first_steps: int | None = None

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 
 import pytest
 
@@ -73,6 +74,19 @@ def test_redraws_are_few(clock, learning):
         bar.on_event(learning(step))
     bar.close()
     assert 30 <= out.getvalue().count("steps/s") <= 45
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_a_bar_that_nobody_sees_any_more_troubles_nobody(clock, evaluation, learning, is_terminal):
+    seen, by = os.openpty() if is_terminal else os.pipe()
+    with os.fdopen(by, "w") as out:
+        bar = ProgressBar(10_000, None, 1, "cartpole", out, clock)
+        bar.on_event(evaluation(100))
+        os.close(seen)
+        clock.now += 20.0
+        bar.on_event(learning(200))
+        bar.on_event(End(member=0, step=200, status="interrupted", reason="stopped by a signal"))
+        bar.close()
 
 
 def test_speed_is_that_of_the_last_half_minute(clock, learning):

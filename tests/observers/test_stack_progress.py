@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+
+import pytest
 
 from dqn.events import End
 from dqn.observers.stack_progress import StackProgress
@@ -55,6 +58,17 @@ def test_only_on_a_terminal_of_its_own_is_a_line_drawn_over(make_config, clock, 
             progress.on_event(learning(200))
     assert "\x1b[" in alone.getvalue()
     assert lines(shared) == ["cartpole: step 200/1,000, 2 running, 0:08 left at most, 100 steps/s together"]
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_a_line_that_nobody_sees_any_more_troubles_nobody(make_config, clock, learning, is_terminal):
+    settings = make_config("trainer.total_steps=1000").trainer
+    seen, by = os.openpty() if is_terminal else os.pipe()
+    with os.fdopen(by, "w") as out, StackProgress("cartpole", 2, settings, True, out, clock) as progress:
+        progress.on_event(learning(100))
+        os.close(seen)
+        clock.now += 20
+        progress.on_event(learning(200))
 
 
 def test_a_sweep_counts_what_is_over_and_says_how_long_the_rest_takes(clock):

@@ -149,8 +149,8 @@ def start_script(script: str, words: Sequence[str], folder: Path, **options: obj
     """The same as a process of its own, to which a test does something while it runs; `options` are those of Popen."""
     command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *words]
     pipe = subprocess.PIPE
-    options = {"env": environment(), **options}
-    return subprocess.Popen(command, cwd=folder, stdout=pipe, stderr=pipe, text=True, **options)
+    options = {"env": environment(), "stdout": pipe, "stderr": pipe, **options}
+    return subprocess.Popen(command, cwd=folder, text=True, **options)
 
 
 def interrupted(

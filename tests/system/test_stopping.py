@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from shell import SHORT, Script
+from shell import SHORT, Script, start_script
 
 LONG = [word for word in SHORT if not word.startswith(("trainer.total_steps", "checkpoint", "evaluation.stop"))]
 LONG += ["trainer.total_steps=10000000", "evaluation.stop.mean_return=null", "evaluation.every_steps=null"]
@@ -25,10 +25,12 @@ def start(tmp_path, tmp_path_factory):
     return lambda *words: Script("train", [*LONG, "hydra.run.dir=run", *words], tmp_path, beside)
 
 
-def wait_for(path: Path, script: Script) -> None:
+def wait_for(path: Path, script: Script | subprocess.Popen[str]) -> None:
+    """Until there is something in a file that a script writes."""
     deadline = time.monotonic() + 120
     while not (path.exists() and path.stat().st_size > 0):
-        assert script.is_running, script.printed
+        is_running = script.poll() is None if isinstance(script, subprocess.Popen) else script.is_running
+        assert is_running, script
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
@@ -47,6 +49,21 @@ def test_a_signal_leaves_checkpoint_and_summary_within_ten_seconds(number, start
     assert summary["status"] == "interrupted"
     (place,) = (tmp_path / "run" / "checkpoints").iterdir()
     assert place.name == f"step-{summary['steps']:012d}"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "terminal"])
+def test_a_signal_after_whoever_read_has_gone(kind, tmp_path):
+    """As Ctrl-C ends `tee` too, or as a connection breaks down."""
+    seen, by = os.openpty() if kind == "terminal" else os.pipe()
+    process = start_script("train", [*LONG, "hydra.run.dir=run"], tmp_path, stdout=by, stderr=by)
+    os.close(by)
+    wait_for(tmp_path / "run" / "metrics.jsonl", process)
+    os.close(seen)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 130
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["status"] == "interrupted"
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == [f"step-{summary['steps']:012d}"]
 
 
 def test_a_signal_while_compiling_does_not_wait_for_the_compiler(tmp_path):
