@@ -1,13 +1,17 @@
-"""Ctrl-C, SIGTERM and SIGHUP: the first lets the step call at hand finish, the second is the usual abrupt end."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first lets the step call at hand finish, the second is the usual abrupt end.
+
+Only a second SIGHUP does nothing: a terminal that is closed sends one, and so does the shell in it. What a process was
+started to ignore, as by nohup, it goes on ignoring.
+"""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Interruptible(Protocol):
@@ -29,37 +33,61 @@ class PlayInterruptedError(Exception):
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """While inside, SIGTERM raises KeyboardInterrupt, as SIGINT does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
+    """While inside, SIGTERM and SIGHUP raise KeyboardInterrupt, as SIGINT does."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        _ignore_hangups(before)
+        raise KeyboardInterrupt
+
+    with _handled(("SIGTERM", "SIGHUP"), end) as before:
         yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
 def interruptible(loop: Interruptible) -> Iterator[None]:
     """While inside, the first SIGINT, SIGTERM or SIGHUP asks `loop` to stop."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers
-        return
-    signals = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.getsignal(number) for number in signals}
 
     def ask_to_stop(number: int, frame: FrameType | None) -> None:
         loop.interrupted = True
-        for each in signals:
-            signal.signal(each, before[each])
+        _restore(before)
+        _ignore_hangups(before)
         if loop.is_preparing:
             raise KeyboardInterrupt
 
-    for number in signals:
-        signal.signal(number, ask_to_stop)
-    try:
+    with _handled(("SIGINT", "SIGTERM", "SIGHUP"), ask_to_stop) as before:
         yield
+
+
+Handlers = dict[int, Any]
+
+
+@contextmanager
+def _handled(names: Iterable[str], handler: Callable[[int, FrameType | None], None]) -> Iterator[Handlers]:
+    """While inside, these signals are handled so, if the system has them and nobody said that they be ignored.
+
+    Yields:
+        How they were handled before, and will be again.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield {}  # only the main thread may set handlers
+        return
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: of_it for number, of_it in before.items() if of_it not in (signal.SIG_IGN, None)}
+    for number in before:
+        signal.signal(number, handler)
+    try:
+        yield before
     finally:
-        for number in signals:
-            signal.signal(number, before[number])
+        _restore(before)
+
+
+def _restore(before: Handlers) -> None:
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def _ignore_hangups(before: Handlers) -> None:
+    for number in before:
+        if number == getattr(signal, "SIGHUP", None):
+            signal.signal(number, signal.SIG_IGN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -16,6 +17,11 @@ LONG = (
     *("test_compilation.py", "test_learning.py", "test_whole_runs.py", "test_sweeps.py", "test_bad_input.py"),
     "test_fuzz.py",
 )
+
+
+def pytest_configure() -> None:
+    """Ctrl-C is that also where pytest runs in a shell's background, in which it is ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

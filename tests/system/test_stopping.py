@@ -51,6 +51,39 @@ def test_a_signal_leaves_checkpoint_and_summary_within_ten_seconds(number, start
     assert place.name == f"step-{summary['steps']:012d}"
 
 
+def test_a_terminal_that_is_closed_sends_two_signals(start, tmp_path):
+    """The shell one, and the system one."""
+    script = start()
+    wait_for(tmp_path / "run" / "metrics.jsonl", script)
+    for _ in range(2):
+        os.kill(script.pid, signal.SIGHUP)
+        time.sleep(0.01)  # else they are one
+    assert script.done(timeout=60).returncode == 130
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["status"] == "interrupted"
+
+
+@pytest.mark.parametrize("ignored", [signal.SIGHUP, signal.SIGINT])
+def test_what_a_run_was_started_to_ignore_does_not_stop_it(ignored, tmp_path):
+    """SIGHUP by nohup, SIGINT by the shell of a script that starts something in the background."""
+
+    def ignore() -> None:
+        signal.signal(ignored, signal.SIG_IGN)
+
+    script = start_script("train", [*LONG, "hydra.run.dir=run"], tmp_path, preexec_fn=ignore)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    wait_for(metrics, script)
+    script.send_signal(ignored)
+    size = metrics.stat().st_size
+    deadline = time.monotonic() + 60
+    while metrics.stat().st_size < size + 2000 and script.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert script.poll() is None
+    script.send_signal(signal.SIGTERM)
+    script.communicate(timeout=60)
+    assert script.returncode == 130
+
+
 @pytest.mark.parametrize("kind", ["pipe", "terminal"])
 def test_a_signal_after_whoever_read_has_gone(kind, tmp_path):
     """As Ctrl-C ends `tee` too, or as a connection breaks down."""
