@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -70,6 +71,10 @@ class Training:
             self._report_profile()
         except EnvironmentRaisedError as error:
             raise self._failed(error) from error
+        except Exception:
+            with suppress(Exception):  # what is under way tells what went wrong first
+                self.writer.wait()  # a checkpoint that has been begun is as good as any
+            raise
         else:
             return [member.summary for member in self._members if member.summary is not None]
         finally:

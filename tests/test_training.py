@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from collections.abc import Callable
 
 import pytest
 
 from dqn import run
+from dqn.checkpoint import Checkpoints, checkpoints
 from dqn.compose import compose_config
 from dqn.events import End, Event, Learning
 
@@ -28,6 +30,25 @@ class Watching:
 
     def on_run_end(self, member: int, summary: object) -> None:
         pass
+
+
+def test_a_checkpoint_is_written_to_its_end_though_training_fails_meanwhile(tmp_path, monkeypatch):
+    write, folder, is_locked = Checkpoints.save, tmp_path / "run", []
+
+    def slow(*args: object) -> object:
+        time.sleep(1.0)
+        is_locked.append((folder / ".lock").exists())
+        return write(*args)
+
+    def tell(event: Event) -> None:
+        if event.step > 200:
+            raise RuntimeError("broken")
+
+    monkeypatch.setattr(Checkpoints, "save", slow)
+    with pytest.raises(RuntimeError, match="broken"):
+        run.train([compose_config([*WORDS, "checkpoint.every_steps=200"])], [folder], Watching(tell))
+    assert [place.name for place in checkpoints(folder / "checkpoints")] == ["step-000000000200"]
+    assert is_locked == [True]
 
 
 def test_an_interrupted_run_has_its_summary_whoever_fails_to_hear_of_its_end(tmp_path):
