@@ -13,7 +13,7 @@ _COPIED_BYTES = 64 * 2**20  # what is smaller takes no time and no memory worth 
 
 
 class BackgroundWriter:
-    """Writes one thing at a time in a thread of its own; what goes wrong there is raised when it is waited for.
+    """Writes one thing at a time in a thread of its own; what goes wrong there is kept for who asks or waits.
 
     A process that ends abruptly does not wait for it: what is half written then does not count.
     """
@@ -46,22 +46,36 @@ class BackgroundWriter:
         """Whether something is being written."""
         return self._thread is not None and self._thread.is_alive()
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether what was being written could not be, and nobody has asked why."""
+        return self._error is not None
+
     def wait(self) -> None:
         """Until nothing is being written.
 
         Raises:
             Exception: what was being written could not be.
         """
-        if self._thread is not None:
-            self._thread.join()
-        self._thread, error, self._error = None, self._error, None
+        error = self.failure()
         if error is not None:
             raise error
+
+    def failure(self) -> BaseException | None:
+        """Wait until nothing is being written; returns why that could not be, once."""
+        self._join()
+        error, self._error = self._error, None
+        return error
 
     def wait_before(self, step: int) -> None:
         """Wait if training may be at agent step `step` when this is called next, and that would be too late."""
         if self._deadline_step is not None and step >= self._deadline_step:
-            self.wait()
+            self._join()
+
+    def _join(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+        self._thread = self._deadline_step = None
 
 
 def detached(state: Any) -> Any:

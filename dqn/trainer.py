@@ -106,6 +106,7 @@ class Trainer:
         self.is_compiled = compiles
         self.interrupted = False  # set from outside, e.g. by a signal: the loop ends after the step call at hand
         self.is_preparing = False  # true while a KeyboardInterrupt does no harm, and ends the loop just so
+        self.pause_is_due = False  # set from outside: the loop pauses once more than it would, as soon as it may
         self.judge: Judge | None = None  # set from outside
         self.succession_rule: SuccessionRule | None = None  # set from outside
 
@@ -160,7 +161,8 @@ class Trainer:
                 yield from endings.tell(self.steps)
                 return
             yield from self._evaluate()
-            if endings.are_due or crossed(self.periods.pause_steps, before, self.steps):
+            if endings.are_due or self.pause_is_due or crossed(self.periods.pause_steps, before, self.steps):
+                self.pause_is_due = False
                 yield Pause(-1, self.steps)
             yield from endings.tell(self.steps)
             if endings.would_shrink(self.updates):

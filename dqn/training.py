@@ -14,7 +14,7 @@ import torch
 from dqn import members
 from dqn.breeding import Breeder
 from dqn.compilation import Compiled
-from dqn.errors import EnvironmentRaisedError, TrainingError
+from dqn.errors import EnvironmentRaisedError, TrainingError, first_line
 from dqn.events import End, Pause
 from dqn.experiment import build_trainer, make_traits
 from dqn.interruption import interruptible
@@ -108,6 +108,8 @@ class Training:
                     self.save()
                 continue
             self.writer.wait_before(self._next_look_step)
+            if self.writer.has_failed:  # else as much again would be trained for nothing
+                trainer.pause_is_due = True
             number = self._numbers[event.member]
             if isinstance(event, End):
                 with trainer.sections("conclude"):
@@ -176,9 +178,15 @@ class Training:
         return time.monotonic() - self._started
 
     def save(self) -> None:
-        """Begin to write a checkpoint of each member; training goes on if it leaves alone what is being written."""
+        """Begin to write a checkpoint of each member; training goes on if it leaves alone what is being written.
+
+        After one that could not be written this waits: there may be room on the disk again.
+
+        Raises:
+            Exception: it is the second in a row that could not be written.
+        """
         trainer, in_trainer = self._trainer, range(len(self._numbers))
-        self.writer.wait()  # only now it is known what is new since the checkpoint before
+        failure = self.writer.failure()  # only now it is known what is new since the checkpoint before
         since = [_NOTHING_NEW] * len(self._numbers)
         for m in trainer.remaining:
             since[m] = self._members[self._numbers[m]].recorded_calls
@@ -205,6 +213,9 @@ class Training:
                 save()
 
         self.writer.start(write, deadline_step)
+        if failure is not None:
+            self.writer.wait()
+            say(f"a checkpoint could not be written ({first_line(failure)}); that of step {trainer.steps:,} could")
         self.writer.wait_before(self._next_look_step)
 
     @property

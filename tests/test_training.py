@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -12,6 +14,7 @@ import pytest
 from dqn import run
 from dqn.checkpoint import Checkpoints, checkpoints
 from dqn.compose import compose_config
+from dqn.errors import TrainingError
 from dqn.events import End, Event, Learning
 
 WORDS = [
@@ -63,3 +66,63 @@ def test_an_interrupted_run_has_its_summary_whoever_fails_to_hear_of_its_end(tmp
         run.train([compose_config([*WORDS, "trainer.total_steps=10000"])], [folder], Watching(tell))
     assert json.loads((folder / "summary.json").read_text())["status"] == "interrupted"
     assert sorted(path.name for path in (folder / "checkpoints").iterdir())[-1] == "step-000000000150"
+
+
+FAILING = [*WORDS, "checkpoint.every_steps=400", "checkpoint.keep=99", "trainer.total_steps=1500"]
+
+
+@pytest.fixture
+def full_at(monkeypatch):
+    """full_at(800) fills the disk as the checkpoint of step 800 is to be written; none of these may be written."""
+
+    def fill(*steps: int) -> None:
+        write = Checkpoints.save
+
+        def save(self: Checkpoints, step: int, *rest: object) -> object:
+            if step in steps:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return write(self, step, *rest)
+
+        monkeypatch.setattr(Checkpoints, "save", save)
+
+    return fill
+
+
+def test_a_checkpoint_that_could_not_be_written_is_tried_once_more_soon(tmp_path, full_at, capsys):
+    run.train([compose_config(FAILING)], [tmp_path / "whole"])
+    full_at(800)
+    run.train([compose_config(FAILING)], [tmp_path / "run"])
+    saved = {name: checkpoints(tmp_path / name / "checkpoints") for name in ("run", "whole")}
+    assert [int(place.name[5:]) for place in saved["whole"]] == [400, 800, 1200, 1500]
+    assert [int(place.name[5:]) for place in saved["run"]] == [400, 850, 1200, 1500]
+    expected = "a checkpoint could not be written ([Errno 28] No space left on device); that of step 850 could\n"
+    assert expected in capsys.readouterr().err
+    _, recordings, damages = Checkpoints(saved["run"][0].parent).load_last("run", latest_step=850)
+    assert ([one["first"] for one in recordings], damages) == ([0, 400], [])
+    assert recordings[-1]["flags"].shape[1] == 450
+    last = [places[-1] / "tensors.safetensors" for places in saved.values()]
+    assert last[0].read_bytes() == last[1].read_bytes()
+
+
+def test_the_second_failure_in_a_row_ends_the_run_at_once(tmp_path, full_at):
+    full_at(800, 850)
+    told: list[Event] = []
+    problem = "could not write in .*: the disk is full; the last checkpoint is step-000000000400"
+    with pytest.raises(TrainingError, match=problem):
+        run.train([compose_config(FAILING)], [tmp_path / "run"], Watching(told.append))
+    assert told[-1].step == 850
+
+
+def test_a_failed_checkpoint_does_not_keep_an_interrupted_run_from_its_own(tmp_path, full_at):
+    full_at(800)
+    folder, sent = tmp_path / "run", []
+
+    def tell(event: Event) -> None:
+        if event.step > 800 and not sent:
+            sent.append(event.step)
+            signal.raise_signal(signal.SIGTERM)
+
+    (summary,) = run.train([compose_config(FAILING)], [folder], Watching(tell))
+    assert summary["status"] == json.loads((folder / "summary.json").read_text())["status"] == "interrupted"
+    assert 800 < summary["steps"] <= 850
+    assert int(checkpoints(folder / "checkpoints")[-1].name[5:]) == summary["steps"]
