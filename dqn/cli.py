@@ -13,6 +13,7 @@ from typing import Any
 from dqn.command_line import check_flags, check_output_subdir, check_parts_of_hydra, check_ranges, only_shows, split
 from dqn.errors import TrainingError, UserError
 from dqn.faults import memory_errors_explained
+from dqn.interruption import terminable
 from dqn.terminal import printable, say
 
 # Exit statuses beside 0 for success.
@@ -128,11 +129,12 @@ def _train_composed(config: Any) -> dict[str, Any]:
         with memory_errors_explained(folder):
             from dqn import run  # with torch: only now that the config has composed
 
-            if values["resume"] is None:
-                (summary,) = run.train([values], [path])
-            else:
-                going_on = changed(read_run_config(folder, "resume"), values, overrides, folder)
-                (summary,) = run.resume([going_on], [path])
+            with terminable():  # before there is a run that could save itself, W&B may wait, and gigabytes are loaded
+                if values["resume"] is None:
+                    (summary,) = run.train([values], [path])
+                else:
+                    going_on = changed(read_run_config(folder, "resume"), values, overrides, folder)
+                    (summary,) = run.resume([going_on], [path])
     except (UserError, TrainingError):
         if hydra_config.mode == RunMode.MULTIRUN:
             remove_if_empty(path)  # which Hydra made for one job of several

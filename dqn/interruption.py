@@ -31,16 +31,34 @@ class PlayInterruptedError(Exception):
     """Episodes that were being played to measure or film a policy were broken off."""
 
 
+class _Asked:
+    """Whether a signal has come."""
+
+    to_stop = False
+
+
+_asked: list[_Asked] = []  # by each `terminable` that is entered, the outermost first
+
+
 @contextmanager
 def terminable() -> Iterator[None]:
-    """While inside, SIGTERM and SIGHUP raise KeyboardInterrupt, as SIGINT does."""
+    """While inside, SIGTERM and SIGHUP raise KeyboardInterrupt, as SIGINT does.
+
+    Where that is lost, as in what Python calls as it frees an object, the next `interruptible` inside stops at once.
+    """
+    asked = _Asked()
 
     def end(number: int, frame: FrameType | None) -> None:
+        asked.to_stop = True
         _ignore_hangups(before)
         raise KeyboardInterrupt
 
-    with _handled(("SIGTERM", "SIGHUP"), end) as before:
-        yield
+    with _handled(("SIGINT", "SIGTERM", "SIGHUP"), end) as before:
+        _asked.append(asked)
+        try:
+            yield
+        finally:
+            _asked.remove(asked)
 
 
 @contextmanager
@@ -55,6 +73,8 @@ def interruptible(loop: Interruptible) -> Iterator[None]:
             raise KeyboardInterrupt
 
     with _handled(("SIGINT", "SIGTERM", "SIGHUP"), ask_to_stop) as before:
+        if any(asked.to_stop for asked in _asked):
+            loop.interrupted = True
         yield
 
 

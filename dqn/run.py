@@ -67,13 +67,13 @@ def train(
             folder.path.mkdir(parents=True, exist_ok=True)
             locks.enter_context(folder.locked("hydra.run.dir"))
             folder.check_is_new()  # while nobody else can change that
-        for folder, one in zip(folders, values, strict=True):
-            folder.create(one, of_all)
         try:
+            for folder, one in zip(folders, values, strict=True):
+                folder.create(one, of_all)
             together = _members(
                 configs, values, [Checkpoints(f.checkpoints) for f in folders], trainer, watcher is None
             )
-        except UserError:  # of a logger that cannot start
+        except (UserError, KeyboardInterrupt):  # a logger cannot start; or somebody would not wait until one does
             for path in paths:
                 empty(path)
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -53,7 +54,21 @@ def test_what_is_ignored_stays_so(ignored, passed_on):
     assert signal.getsignal(ignored) is signal.SIG_IGN
 
 
-@pytest.mark.parametrize("number", [TERM, HUP])
+@pytest.mark.parametrize("number", [INT, TERM, HUP])
+def test_an_interrupt_that_was_lost_is_remembered(number, passed_on):
+    first, second, third = Loop(), Loop(), Loop()
+    with terminable():
+        with interruptible(first):
+            assert not first.interrupted
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(number)
+        with interruptible(second):
+            assert second.interrupted
+    with terminable(), interruptible(third):
+        assert not third.interrupted
+
+
+@pytest.mark.parametrize("number", [INT, TERM, HUP])
 def test_what_is_terminable_ends_as_by_ctrl_c(number, passed_on):
     with terminable():
         with pytest.raises(KeyboardInterrupt):

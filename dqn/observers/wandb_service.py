@@ -87,7 +87,11 @@ class WandbService:
                 future.set_exception(error)
 
         threading.Thread(target=do, name="W&B", daemon=True).start()
-        wait([future], timeout=seconds)
+        try:
+            wait([future], timeout=seconds)
+        except KeyboardInterrupt:  # who will not wait now will not wait at the exit either
+            self._hang = WandbHangsError("stopped by a signal before its process had answered")
+            raise
         if not future.done():
             self._hang = WandbHangsError(f"no answer from its process in {seconds:g} s")
             raise self._hang

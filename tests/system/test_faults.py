@@ -198,6 +198,46 @@ def test_wandb_refuses_the_key(start, tmp_path, server, mode):
         check_complete(tmp_path)
 
 
+@pytest.fixture
+def silent_server():
+    """The address of a server that answers nothing, and an event that says that it was asked."""
+    asked, over = threading.Event(), threading.Event()
+
+    class Waits(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.set()
+            over.wait(120)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Waits) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}", asked
+        over.set()
+        server.shutdown()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("resumes", [False, True])
+def test_a_signal_while_wandb_waits_for_its_server(start, tmp_path, silent_server, number, resumes):
+    """A new run leaves nothing, one that was to go on everything."""
+    address, asked = silent_server
+    (tmp_path / GO).touch()
+    words, run = RUN, tmp_path / "run"
+    if resumes:
+        assert ended(start(*RUN))[0] == 0
+        words = ["resume=run", "modules=[gated]", "trainer.total_steps=500"]
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    script = start(*words, "logger=wandb", "logger.wandb.mode=online", WANDB_API_KEY="k" * 40, WANDB_BASE_URL=address)
+    wait_for(asked.is_set, script)
+    os.kill(script.pid, number)
+    sent_at_seconds = time.monotonic()
+    assert ended(script) == (130, ["interrupted"])
+    assert time.monotonic() - sent_at_seconds < 20
+    assert run.exists() == resumes
+    assert {path: path.read_bytes() for path in before} == before
+    if resumes:
+        assert {path.name for path in run.iterdir()} - {path.relative_to(run).parts[0] for path in before} == {"wandb"}
+
+
 # Disks: the run ends.
 
 
