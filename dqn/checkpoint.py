@@ -69,11 +69,13 @@ class Checkpoints:
             oldest_call: what it took in before has gone from it.
 
         Raises:
-            OSError, SafetensorError: it cannot be written, or the run's folder is not there; nothing has changed.
+            OSError, SafetensorError: it cannot be written, or the run's folder is not there; what was there still is.
         """
         place = self.folder / f"step-{step:012d}"
         beside = self.folder / f".{place.name}.part"
-        self.folder.mkdir(exist_ok=True)
+        if not self.folder.is_dir():
+            self.folder.mkdir()
+            sync(self.folder.parent)
         self._remove_leftovers()
         beside.mkdir()
         try:

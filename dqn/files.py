@@ -19,6 +19,7 @@ def write_text(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
+    sync(path.parent)
 
 
 def write_json(path: Path, content: Any, allow_nan: bool = False) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
-from dqn import checkpoint
+from dqn import checkpoint, files
 from dqn.checkpoint import FORMAT, Checkpoints
 from dqn.errors import UserError
 
@@ -54,10 +55,28 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
             patch.setattr(checkpoint, part, fail)
             with pytest.raises(OSError, match="No space"):
                 Checkpoints(tmp_path).save(2, state(2), keep=2)
-        assert [path.name for path in tmp_path.iterdir() if not path.name.startswith("step-000000000002")] == [
-            "step-000000000001"
-        ]
-        assert Checkpoints(tmp_path).load_last("run")[0]["steps"] == 1 or part == "sync"
+        assert [path.name for path in tmp_path.iterdir()] == ["step-000000000001"]
+        assert Checkpoints(tmp_path).load_last("run")[0]["steps"] == 1
+
+
+def test_what_is_synced_when(tmp_path, monkeypatch):
+    """Before a checkpoint has its name, all in it; and then each folder that has something new."""
+    synced, sync, folder = [], checkpoint.sync, tmp_path / "checkpoints"
+
+    def note(path: Path) -> None:
+        assert (path.name == "checkpoints") == (folder / "step-000000000001").exists()
+        synced.append(path.name)
+        sync(path)
+
+    monkeypatch.setattr(checkpoint, "sync", note)
+    monkeypatch.setattr(files, "sync", note)
+    Checkpoints(folder).save(1, state(1), keep=2)
+    beside = ".step-000000000001.part"
+    assert synced == [tmp_path.name, "tensors.safetensors", beside, beside, "checkpoints"]
+    synced.clear()
+    (folder / "step-000000000001").rename(tmp_path / "aside")
+    files.write_text(tmp_path / "summary.json", "{}")
+    assert synced == [tmp_path.name]
 
 
 def test_leftovers_of_a_killed_write_do_not_count(tmp_path):
