@@ -15,13 +15,14 @@ MakeConfig = Callable[..., Config]
 
 LONG = (
     *("test_compilation.py", "test_learning.py", "test_whole_runs.py", "test_sweeps.py", "test_bad_input.py"),
-    "test_fuzz.py",
+    *("test_fuzz.py", "test_torture.py", "test_stopping.py", "test_conf.py"),
 )
 
 
 def pytest_configure() -> None:
-    """Ctrl-C is that also where pytest runs in a shell's background, in which it is ignored."""
+    """Signals are what they are, also where pytest runs in a shell's background or under nohup, which ignore them."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -170,7 +170,8 @@ def test_what_another_process_is_compiling_is_waited_for_last(monkeypatch, tmp_p
 
 
 @needs_compiler
-@pytest.mark.parametrize("has_priorities", [pytest.param(False, marks=pytest.mark.long), True])
+@pytest.mark.long
+@pytest.mark.parametrize("has_priorities", [False, True])
 def test_storing_copies_no_large_memory_when_compiled(has_priorities, cache, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     spec = EnvironmentSpec((1,), "float32", 1, None, 2, ("", ""), 1, None)
@@ -262,6 +263,7 @@ def test_where_compiling_fails_the_function_itself_is_called_and_one_line_says_w
 
 
 @needs_compiler
+@pytest.mark.long
 def test_nobody_else_can_write_where_code_is_loaded_from(tmp_path):
     """A process of its own tells the places that it reads, and what it unpickles."""
     script = """

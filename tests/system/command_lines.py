@@ -48,6 +48,7 @@ _LIMITS = {
 _OF_ATARI = {"env.max_frames_per_episode": "60", "env.noop_max": "2"}
 _LIMITS_OF_ENV = {name: {"env.max_steps": "30"} for name in ("gymnasium", "cartpole", "gridworld")}
 _LIMITS_OF_ENV |= dict.fromkeys(("atari", "breakout", "pong"), _OF_ATARI)
+_LIMITS_OF_EXPERIMENT = {"bbf_replay": {"network.width": "1", "network.hidden_size": "16"}}  # else gigabytes
 _LIMITS_OF_SWEEPER = {
     "optuna": {"hydra.sweeper.trials": "2", "hydra.sweeper.seeds_per_trial": "1"},
     "pbt": {"hydra.sweeper.population": "2"},
@@ -69,11 +70,18 @@ _LONGEST = {
     "env.frame_height": 100,
     "env.frame_width": 100,
     "network.hidden_sizes": 64,
+    "network.hidden_size": 64,
+    "network.width": 2,
     "hydra.sweeper.trials": 3,
     "hydra.sweeper.seeds_per_trial": 2,
     "hydra.sweeper.population": 4,
 }
-_SIZES = ("trainer.batch_size", "env.num_envs", "network.hidden_sizes")  # of which the largest are to be refused
+_SIZES = (
+    "trainer.batch_size",
+    "env.num_envs",
+    "network.hidden_sizes",
+    "network.hidden_size",
+)  # of which the largest are to be refused
 _TOO_LARGE = 1e9
 _NEVER_SOON = ("trainer.compile=always", "logger=wandb", "hydra/launcher/executor=ray")
 
@@ -100,6 +108,7 @@ def _limits(words: list[str], env: str) -> list[str]:
     given = dict(word.lstrip("+~").partition("=")[::2] for word in words)
     sweeper = given.get("hydra/sweeper", "basic" if given.get("sweep", "none") == "none" else "optuna")
     limits = _LIMITS | _LIMITS_OF_ENV.get(given.get("env", env), {}) | _LIMITS_OF_SWEEPER.get(sweeper, {})
+    limits |= _LIMITS_OF_EXPERIMENT.get(given.get("experiment", ""), {})
     return [f"{key}={value}" for key, value in limits.items() if key not in given]
 
 

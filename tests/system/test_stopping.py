@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from shell import SHORT, Script, start_script
 
+from dqn.checkpoint import FORMAT
+
 LONG = [word for word in SHORT if not word.startswith(("trainer.total_steps", "checkpoint", "evaluation.stop"))]
 LONG += ["trainer.total_steps=10000000", "evaluation.stop.mean_return=null", "evaluation.every_steps=null"]
 
@@ -220,4 +222,4 @@ def test_a_checkpoint_of_an_older_format_is_refused_by_name(shell, tmp_path):
     shutil.rmtree(tmp_path / "run" / "export")
     refused = shell("train", "resume=run", "trainer.total_steps=400")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
-    assert "checkpoint step-000000000300 has format 3; this version reads 4" in refused.stderr
+    assert f"checkpoint step-000000000300 has format 3; this version reads {FORMAT}" in refused.stderr
