@@ -59,7 +59,7 @@ class Checkpoints:
     def save(
         self, step: int, state: dict[str, Any], keep: int, recordings: Sequence[Recording] = (), oldest_call: int = 0
     ) -> Path:
-        """Write `state` as folder/step-<N>; keep the last `keep`.
+        """Write `state` as folder/step-<N>; keep the last `keep`, see `prune`.
 
         Args:
             step: N.
@@ -104,10 +104,14 @@ class Checkpoints:
         self._last, self._files = place, files
         for later in [other for other in checkpoints(self.folder) if step_of(other) > step]:
             remove(later)  # damaged: else this run would have gone on from it
+        self.prune(keep)
+        return place
+
+    def prune(self, keep: int) -> None:
+        """Take away all but the last `keep`."""
         for old in checkpoints(self.folder)[:-keep]:
             remove(old)
         self._remove_leftovers()
-        return place
 
     def load_last(
         self, run: str, memory: bool = True, latest_step: int | None = None, key: str = "resume"

@@ -44,6 +44,7 @@ def train_command() -> int:
 
     from dqn import new_folders
     from dqn.compose import CONF, explain, register_resolvers, with_free_keys
+    from dqn.run_folder import final_return
     from dqn.sweep import outcome
     from dqn.trusted import only_trusted_configs
 
@@ -72,8 +73,7 @@ def train_command() -> int:
         statuses.append({"interrupted": _INTERRUPTED, "diverged": _FAILED}.get(summary["status"], 0))
         if summary["status"] == "interrupted":
             raise SystemExit(_INTERRUPTED)  # of a sweep the remaining jobs too
-        final = summary["final_evaluation"]
-        return None if final is None else float(final["mean_return"])
+        return final_return(summary)
 
     try:
         with only_trusted_configs(sys.argv[1:]), _printable_output(only_shows(flags)):

@@ -10,7 +10,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any, Protocol
 
 
@@ -31,10 +30,14 @@ class PlayInterruptedError(Exception):
     """Episodes that were being played to measure or film a policy were broken off."""
 
 
+Handlers = dict[int, Any]
+
+
 class _Asked:
-    """Whether a signal has come."""
+    """Whether a signal has come, and how signals were handled before."""
 
     to_stop = False
+    before: Handlers
 
 
 _asked: list[_Asked] = []  # by each `terminable` that is entered, the outermost first
@@ -48,12 +51,12 @@ def terminable() -> Iterator[None]:
     """
     asked = _Asked()
 
-    def end(number: int, frame: FrameType | None) -> None:
+    def end(before: Handlers) -> None:
         asked.to_stop = True
-        _ignore_hangups(before)
+        _let_the_next_be_abrupt(before)
         raise KeyboardInterrupt
 
-    with _handled(("SIGINT", "SIGTERM", "SIGHUP"), end) as before:
+    with _handled(("SIGINT", "SIGTERM", "SIGHUP"), end) as asked.before:
         _asked.append(asked)
         try:
             yield
@@ -65,25 +68,25 @@ def terminable() -> Iterator[None]:
 def interruptible(loop: Interruptible) -> Iterator[None]:
     """While inside, the first SIGINT, SIGTERM or SIGHUP asks `loop` to stop."""
 
-    def ask_to_stop(number: int, frame: FrameType | None) -> None:
+    def ask_to_stop(before: Handlers) -> None:
         loop.interrupted = True
-        _restore(before)
-        _ignore_hangups(before)
+        _let_the_next_be_abrupt(before)
         if loop.is_preparing:
             raise KeyboardInterrupt
 
-    with _handled(("SIGINT", "SIGTERM", "SIGHUP"), ask_to_stop) as before:
+    with _handled(("SIGINT", "SIGTERM", "SIGHUP"), ask_to_stop):
         if any(asked.to_stop for asked in _asked):
             loop.interrupted = True
         yield
 
 
-Handlers = dict[int, Any]
-
-
 @contextmanager
-def _handled(names: Iterable[str], handler: Callable[[int, FrameType | None], None]) -> Iterator[Handlers]:
+def _handled(names: Iterable[str], handler: Callable[[Handlers], None]) -> Iterator[Handlers]:
     """While inside, these signals are handled so, if the system has them and nobody said that they be ignored.
+
+    Args:
+        names: of the signals.
+        handler: is given what is yielded.
 
     Yields:
         How they were handled before, and will be again.
@@ -94,9 +97,9 @@ def _handled(names: Iterable[str], handler: Callable[[int, FrameType | None], No
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in numbers}
     before = {number: of_it for number, of_it in before.items() if of_it not in (signal.SIG_IGN, None)}
-    for number in before:
-        signal.signal(number, handler)
     try:
+        for number in before:
+            signal.signal(number, lambda number, frame: handler(before))
         yield before
     finally:
         _restore(before)
@@ -107,7 +110,11 @@ def _restore(before: Handlers) -> None:
         signal.signal(number, handler)
 
 
-def _ignore_hangups(before: Handlers) -> None:
+def _let_the_next_be_abrupt(before: Handlers) -> None:
+    """As if nobody had ever handled any, but for SIGHUP."""
+    _restore(before)
+    for asked in reversed(_asked):
+        _restore(asked.before)
     for number in before:
         if number == getattr(signal, "SIGHUP", None):
             signal.signal(number, signal.SIG_IGN)

@@ -79,7 +79,7 @@ class Member:
         recordings: Sequence[Recording],
         oldest_call: int,
     ) -> Callable[[], object]:
-        """What writes a checkpoint of this member as it is now.
+        """What writes a checkpoint of this member as it is now, and leaves one more than are to be kept, see `prune`.
 
         Args:
             step: the agent step.
@@ -97,7 +97,11 @@ class Member:
             "traits": dict(self._traits),
             "seconds": seconds,
         }
-        return partial(self._checkpoints.save, step, state, self.config.checkpoint.keep, recordings, oldest_call)
+        return partial(self._checkpoints.save, step, state, self.config.checkpoint.keep + 1, recordings, oldest_call)
+
+    def prune(self) -> None:
+        """Once all have written theirs: before, the oldest may be the last step of which all have one."""
+        self._checkpoints.prune(self.config.checkpoint.keep)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a checkpoint's state, but for the trainer's."""

@@ -6,7 +6,7 @@ Runs that differ in traits only train together, as the members of one population
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from dqn.compose import with_values
 from dqn.config import Config
 from dqn.cores import available_cores
 from dqn.errors import EnvironmentRaisedError, TrainingError, UserError
-from dqn.experiment import build_trainer
+from dqn.experiment import build_trainer, resolve_device
 from dqn.faults import disk_errors_explained
 from dqn.member import Member, changed_traits
 from dqn.observers.base import Watcher
@@ -26,7 +26,6 @@ from dqn.run_folder import RunFolder, empty, remove_if_empty
 from dqn.terminal import say
 from dqn.trainer import Judge, Trainer
 from dqn.training import Training
-from dqn.trusted import check_run, modules_of
 from dqn.validation import as_checked, validate
 
 Values = dict[str, Any]
@@ -60,7 +59,7 @@ def train(
     trainer = build_trainer(configs)
     with disk_errors_explained(folders[0]), ExitStack() as locks:
         names = [path.name for path in paths]
-        of_all = {**provenance(), "population": names, "compiled": trainer.is_compiled}
+        of_all = {**provenance(), "population": names, **trainer.form}
         for folder in folders:
             if not folder.path.exists():
                 locks.callback(remove_if_empty, folder.path)
@@ -75,7 +74,8 @@ def train(
             )
         except (UserError, KeyboardInterrupt):  # a logger cannot start; or somebody would not wait until one does
             for path in paths:
-                empty(path)
+                with suppress(OSError):  # W&B's process may still write there
+                    empty(path)
             raise
         return Training(trainer, together, watcher, judge, breeder, names, list(range(len(paths)))).execute()
 
@@ -133,7 +133,7 @@ def resume(
         together = _members(configs, values, saved, trainer, watcher is None)
         for member, state in zip(together, states, strict=False):
             member.load_state_dict(state)
-        of_all = provenance()
+        of_all = {**provenance(), **trainer.form}
         for member, one in zip(together, values, strict=True):
             member.folder.note_resume(one, trainer.steps, of_all, trainer.gave_up)
             if watcher is None:
@@ -173,9 +173,7 @@ def _load(values: Sequence[Values], folders: Sequence[RunFolder]) -> Loaded:
             state["trainer"]["memory"]["recordings"] = [recordings]
         states.append(state)
         traits = changed_traits(state, one, str(folder))
-        now = with_values(one, traits | _rounding(state, one))
-        check_run(now, modules_of(one))
-        configs.append(validate(Config, now))
+        configs.append(validate(Config, with_values(one, traits | _rounding(state, one))))
         for damage in damages:
             say(f"{f'{folder}: ' if len(folders) > 1 else ''}{damage}; the one before is used")
     if len({state["trainer"]["steps"] for state in states}) > 1:
@@ -187,11 +185,12 @@ def _load(values: Sequence[Values], folders: Sequence[RunFolder]) -> Loaded:
 def _rounding(state: dict[str, Any], values: Values) -> dict[str, Any]:
     """What the last bits of sums depend on, as it was: threads, if they are there, and whether it was compiled.
 
-    With trainer.compile=auto that follows from how long a run is to be, which may have changed.
+    With trainer.compile=auto that follows from how long a run is to be, which may have changed, and from the device.
     """
     population = state["population"]
     as_before: dict[str, Any] = {}
-    if values["trainer"]["compile"] == "auto":
+    settings = values["trainer"]
+    if settings["compile"] == "auto" and resolve_device(settings["device"]).type == population["device"]:
         as_before["trainer.compile"] = "always" if population["compiled"] else "never"
     threads: int = population["threads"]
     if threads <= available_cores():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,12 @@ class RunFolder:
     def load_config(self) -> Config:
         """The run's config, checked."""
         return validate(Config, self.read_config())
+
+
+def final_return(summary: Mapping[str, Any] | None) -> float | None:
+    """The mean return of a summary's final evaluation, where there is one and it is a finite number."""
+    mean = ((summary or {}).get("final_evaluation") or {}).get("mean_return")
+    return float(mean) if isinstance(mean, (int, float)) and math.isfinite(mean) else None
 
 
 def is_free(folder: Path) -> bool:

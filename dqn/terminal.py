@@ -6,6 +6,7 @@ Text comes from configs, paths and other people's files: it is shown as it is, a
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -36,9 +37,12 @@ def say(line: str) -> None:
     print(one_line(line), file=unfailing(sys.stderr), flush=True)
 
 
-def unfailing(stream: TextIO) -> TextIO:
-    """The stream, into which one writes in vain once it cannot be written: no training ends for want of a reader."""
-    return cast("TextIO", _Unfailing(stream))
+def unfailing(stream: TextIO | None) -> TextIO:
+    """The stream, into which one writes in vain once it cannot be written: no training ends for want of a reader.
+
+    None is one that was closed before the process began.
+    """
+    return cast("TextIO", _Unfailing(io.StringIO() if stream is None else stream))
 
 
 class _Unfailing:
@@ -64,6 +68,8 @@ class _Unfailing:
         except OSError as error:
             if error.errno in _GONE:
                 self._write_nowhere()
+        except ValueError:  # it was closed since
+            pass
 
     def _write_nowhere(self) -> None:
         """From now on; else what is left in the buffer would fail once more as the process ends, and be its status."""

@@ -103,7 +103,7 @@ class Trainer:
         self.num_envs = parts.environment.num_envs // self.members
         self.device = parts.learner.parameters.device
         self.sections = sections or Sections()
-        self.is_compiled = compiles
+        self.form = {"device": self.device.type, "compiled": compiles}  # on which last bits depend
         self.interrupted = False  # set from outside, e.g. by a signal: the loop ends after the step call at hand
         self.is_preparing = False  # true while a KeyboardInterrupt does no harm, and ends the loop just so
         self.pause_is_due = False  # set from outside: the loop pauses once more than it would, as soon as it may

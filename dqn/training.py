@@ -200,17 +200,20 @@ class Training:
             deadline_step = trainer.steps + calls_left * trainer.num_envs
         else:
             recordings = detached(recordings)
-        saves = []
+        saves, circumstances = [], {"threads": torch.get_num_threads(), **trainer.form}
         for m in trainer.remaining:
-            population = {"members": self._population, "place": m, "threads": torch.get_num_threads()}
-            population["compiled"] = trainer.is_compiled
+            population = {"members": self._population, "place": m, **circumstances}
             of_member = detached(members.select(state, [m]))
             member = self._members[self._numbers[m]]
             saves.append(member.saves(trainer.steps, of_member, population, self._seconds, recordings[m], oldest_call))
 
+        written = [self._members[self._numbers[m]] for m in trainer.remaining]
+
         def write() -> None:
             for save in saves:
                 save()
+            for member in written:
+                member.prune()
 
         self.writer.start(write, deadline_step)
         if failure is not None:

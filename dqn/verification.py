@@ -24,7 +24,7 @@ from dqn.config import Config
 from dqn.cores import available_cores
 from dqn.errors import UserError
 from dqn.events import End, Episode, Event, Pause
-from dqn.experiment import build_trainer
+from dqn.experiment import build_trainer, resolve_device
 from dqn.interruption import interruptible
 from dqn.observers.metrics_file import OF_THE_CLOCK, record_of
 from dqn.observers.progress import ProgressBar
@@ -154,7 +154,7 @@ class _Verification:
                     say("note: what follows was trained in a smaller stack, which is not made again")
             missed = [self._saved[step].name for step in self._saved if step not in self._compared_checkpoints]
             if difference is None and missed:
-                say(f"note: not compared: {', '.join(missed)}, for which a signal was the reason")
+                say(f"note: not compared: {', '.join(missed)}, which lie at no regular stop")
             return difference
         finally:
             self._progress.close()
@@ -278,11 +278,14 @@ def _configs(
         names, folders = [folder.path.name], [folder]
     threads = was.get("threads", available_cores())
     as_then: dict[str, Any] = {"trainer.threads": threads} if threads <= available_cores() else {}
-    if "compiled" in was:
-        as_then["trainer.compile"] = "always" if was["compiled"] else "never"
     if only_training:
         as_then |= _WITHOUT_EVALUATIONS
     own = read_run_config(folder, "run", modules)
+    began = was
+    for resumed in was.get("resumed", []):
+        began = {**began, **resumed} if resumed["step"] == 0 else began  # it began again
+    if "compiled" in began and resolve_device(own["trainer"]["device"]).type == began["device"]:
+        as_then["trainer.compile"] = "always" if began["compiled"] else "never"
     values = [with_values(own, _traits(read_run_config(one, "run", modules), own) | as_then) for one in folders]
     configs = [validate(Config, one) for one in values]
     return configs, names.index(folder.path.name) if folder.path.name in names else 0

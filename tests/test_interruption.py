@@ -43,6 +43,15 @@ def test_the_second_signal_is_as_usual_but_for_a_hangup(first, passed_on):
     assert passed_on == [INT, TERM, HUP]
 
 
+@pytest.mark.parametrize("second", [INT, TERM])
+def test_the_second_signal_is_as_usual_in_what_is_terminable_too(second, passed_on):
+    loop = Loop()
+    with terminable(), interruptible(loop):
+        signal.raise_signal(TERM)
+        signal.raise_signal(second)
+    assert (loop.interrupted, passed_on) == (True, [second])
+
+
 @pytest.mark.parametrize("ignored", [INT, TERM, HUP])
 def test_what_is_ignored_stays_so(ignored, passed_on):
     signal.signal(ignored, signal.SIG_IGN)

@@ -103,6 +103,14 @@ def test_what_cannot_be_written_for_a_while_is_only_missed():
     assert stream.getvalue() == "text\n"
 
 
+def test_streams_that_are_closed_are_written_to_in_vain():
+    closed = io.StringIO()
+    closed.close()
+    for stream in (None, closed):
+        print("text", file=unfailing(stream), flush=True)
+    make_console(file=unfailing(None)).print("text")
+
+
 def test_long_keys_and_values_are_cut():
     message = str(UserError("k" * 1000, "v" * 1000, "is wrong"))
     assert message == f"{'k' * 197}...={'v' * 197}...: is wrong"

@@ -126,3 +126,25 @@ def test_a_failed_checkpoint_does_not_keep_an_interrupted_run_from_its_own(tmp_p
     assert summary["status"] == json.loads((folder / "summary.json").read_text())["status"] == "interrupted"
     assert 800 < summary["steps"] <= 850
     assert int(checkpoints(folder / "checkpoints")[-1].name[5:]) == summary["steps"]
+
+
+def test_members_of_which_one_cannot_be_saved_have_a_step_at_which_all_were(tmp_path, monkeypatch):
+    """Though each keeps two: the others have two later ones by then."""
+    write, folders = Checkpoints.save, [tmp_path / "0", tmp_path / "1"]
+
+    def save(self: Checkpoints, step: int, *rest: object) -> object:
+        if step in (800, 850) and self.folder.parent == folders[1]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(self, step, *rest)
+
+    monkeypatch.setattr(Checkpoints, "save", save)
+    values = [
+        compose_config([*FAILING, "checkpoint.every_steps=200", "checkpoint.keep=2", f"seed={s}"]) for s in (0, 1)
+    ]
+    with pytest.raises(TrainingError, match="the disk is full"):
+        run.train(values, folders)
+    first, second = ({place.name for place in checkpoints(folder / "checkpoints")} for folder in folders)
+    assert max(first & second) == "step-000000000600"
+    monkeypatch.undo()
+    run.resume(values, folders)
+    assert [len(checkpoints(folder / "checkpoints")) for folder in folders] == [2, 2]

@@ -182,6 +182,13 @@ def test_a_longer_run_goes_on_uncompiled_as_it_began(tmp_path, capsys, monkeypat
     assert verified(tmp_path / "run", capsys)[0] == 0
 
 
+def test_what_is_compiled_depends_on_the_device_where_that_is_another():
+    values = compose_config(SHORT) | {"trainer": compose_config(SHORT)["trainer"] | {"compile": "auto"}}
+    for device, compiled, expected in (("cpu", False, "never"), ("cpu", True, "always"), ("cuda", True, None)):
+        state = {"population": {"threads": 1, "device": device, "compiled": compiled}}
+        assert run._rounding(state, values).get("trainer.compile") == expected
+
+
 def test_only_what_was_before_new_episodes_is_made_again(folder, capsys):
     values = with_values(compose_config(SHORT), {"trainer.total_steps": 1200, "checkpoint.memory": False})
     run.resume([values], [folder])

@@ -68,8 +68,7 @@ def scored_runs(group: Group, of_training: bool) -> list[tuple[Run, float]]:
     Only runs that ended as planned have one of training, so that one mean is of equally long runs.
     """
     if not of_training:
-        finals = [(run, run.final_evaluation) for run in group.runs]
-        return [(run, float(final["mean_return"])) for run, final in finals if final]
+        return [(run, score) for run in group.runs if (score := run.final_return) is not None]
     ended = [run for run in group.runs if run.status in ("completed", "converged")]
     return [(run, score) for run in ended if (score := _training_score(run)) is not None]
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from yaml import YAMLError
 
 from dqn.errors import UserError
+from dqn.run_folder import final_return
 from dqn.terminal import one_line
 
 _RETURN_FIELDS = {"evaluation": "mean_return", "episode": "episode_return"}
@@ -52,6 +53,11 @@ class Run:
     def status(self) -> str:
         """How the run ended (completed, converged, interrupted, diverged, pruned), or `running`."""
         return one_line(str((self.summary or {}).get("status", "running")))
+
+    @property
+    def final_return(self) -> float | None:
+        """The final evaluation's mean return, where there is one and it is a number."""
+        return final_return(self.summary)
 
     @property
     def final_evaluation(self) -> dict[str, Any] | None:

@@ -72,9 +72,7 @@ class Job:
     @property
     def score(self) -> float | None:
         """The final evaluation's mean return, if the run has ended as planned."""
-        if self.run is None or self.status not in _AS_PLANNED or not self.run.final_evaluation:
-            return None
-        return float(self.run.final_evaluation["mean_return"])
+        return self.run.final_return if self.run is not None and self.status in _AS_PLANNED else None
 
     @property
     def reason(self) -> str:

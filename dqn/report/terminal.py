@@ -68,10 +68,11 @@ def status_notes(groups: Sequence[Group]) -> Iterator[str]:
     """A line for each run that has not ended as planned or that has no score."""
     for group in groups:
         for run in group.runs:
-            if run.status not in ("completed", "converged") or run.final_evaluation is None:
+            if run.status not in ("completed", "converged") or run.final_return is None:
                 reason = (run.summary or {}).get("reason")
                 what = f"{run.status}{f' ({reason})' if reason else ''}, {run.steps:,} steps so far"
-                scored = "" if run.final_evaluation else "; no final evaluation"
+                without = "" if run.final_return is not None else "; its mean return is no number"
+                scored = without if run.final_evaluation else "; no final evaluation"
                 yield f"{group.label}, seed {run.seed}: {what}{scored}"
 
 
@@ -218,8 +219,8 @@ def _value(cell: str) -> Text:
 
 
 def _scored(group: Group) -> list[tuple[Run, dict[str, Any]]]:
-    """The runs that have had their final evaluation, with it."""
-    return [(run, run.final_evaluation) for run in group.runs if run.final_evaluation]
+    """The runs that have a score, with their final evaluation."""
+    return [(run, run.final_evaluation) for run in group.runs if run.final_evaluation and run.final_return is not None]
 
 
 def _score_cells(group: Group) -> list[str]:

@@ -22,7 +22,7 @@ from dqn.cores import default_threads
 from dqn.errors import UserError
 from dqn.faults import memory_errors_explained
 from dqn.interruption import terminable
-from dqn.run_folder import RunFolder, empty
+from dqn.run_folder import RunFolder, empty, final_return
 from dqn.sweep import outcome
 from dqn.sweep.breeder import TruncationBreeder
 from dqn.sweep.executors import KEY, Executor, ExecutorConfig, Failure, ProcessesConfig, SerialConfig, make_executor
@@ -384,13 +384,11 @@ def _train_together(group: Group) -> Summaries:
 
 def _returned(job: Job) -> JobReturn:
     """What Hydra hears of a job: its final mean return."""
-    summary = job.summary
-    final = None if summary is None else summary["final_evaluation"]
     returned = JobReturn(
         overrides=list(job.overrides),
         working_dir=str(job.folder),
         task_name="train",
         status=JobStatus.COMPLETED,  # of one that has failed Hydra would end the whole multirun
     )
-    returned.return_value = None if final is None else float(final["mean_return"])
+    returned.return_value = final_return(job.summary)
     return returned

@@ -209,6 +209,13 @@ def test_runs_without_a_score_have_dashes(write_run: WriteRun) -> None:
     assert "theirs: epsilon 0.001; ours: epsilon 0.05" in lines  # what only a result tells is not compared
 
 
+def test_a_score_that_is_no_number_counts_for_nothing(write_run: WriteRun) -> None:
+    for seed, score in enumerate([1.7, float("nan")]):
+        write_run(f"runs/{seed}", seed=seed, name="c51", evaluations=[(100, score)], final=score, **settings())
+    assert section()[0] == "c51 1 of 2 1.700 - 0"
+    assert "c51, seed 1: completed, 100 steps so far; its mean return is no number" in printed()
+
+
 def test_the_last_network_is_not_the_best(write_run: WriteRun) -> None:
     path = write_run("runs/a", name="c51", evaluations=[(50_000_000, 1.7)], final=1.7, **settings(epsilon=0.001))
     summary = path / "summary.json"

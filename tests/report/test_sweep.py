@@ -139,10 +139,12 @@ def test_of_equal_scores_the_one_with_fewer_steps_is_best(sweep: MadeUpSweep) ->
     assert best()["a"] == 2
 
 
-@pytest.mark.parametrize("end", [{"status": "pruned"}, {"status": "diverged"}, {"error": "out of memory"}])
+@pytest.mark.parametrize(
+    "end", [{"status": "pruned"}, {"status": "diverged"}, {"error": "out of memory"}, {"final": float("nan")}]
+)
 def test_a_setting_that_lost_a_seed_is_behind_all_that_are_complete(sweep: MadeUpSweep, end: dict[str, Any]) -> None:
     sweep.add("a=1", seed=0, evaluations=[(100, 9.0)], final=90.0, a=1)
-    sweep.add("a=1", seed=1, evaluations=[(100, 9.0)], final=95.0, a=1, **end)
+    sweep.add("a=1", seed=1, evaluations=[(100, 9.0)], a=1, **{"final": 95.0, **end})
     sweep.add("a=2", seed=0, evaluations=[(100, 9.0)], final=10.0, a=2)
     sweep.add("a=2", seed=1, evaluations=[(100, 9.0)], final=12.0, a=2)
     lines = printed()
