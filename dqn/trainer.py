@@ -141,6 +141,8 @@ class Trainer:
         for m in range(self.members):
             endings.finish_if_over(m)  # it was stopped just after it had come to its end
         yield from self._evaluate()  # if it was stopped before that had been played
+        if not (self.interrupted or endings.are_due) and endings.would_shrink(self.updates):
+            return  # it was stopped just after the last of most had gone
         while endings.remaining:
             before, stop_at = self.steps, self.periods.next_stop(self.steps)
             if self.settings.total_steps is not None:

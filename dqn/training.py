@@ -66,7 +66,8 @@ class Training:
             with interruptible(self):
                 self._train()
                 while self._trainer.remaining:
-                    self._shrink()
+                    if not self.interrupted:  # else those who go on are saved among those who may not be through yet
+                        self._shrink()
                     self._train()
             self._report_profile()
         except EnvironmentRaisedError as error:

@@ -8,11 +8,13 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
+import torch
 
 from dqn import run
-from dqn.checkpoint import Checkpoints, checkpoints
+from dqn.checkpoint import Checkpoints, checkpoints, load_state
 from dqn.compose import compose_config
 from dqn.errors import TrainingError
 from dqn.events import End, Event, Learning
@@ -148,3 +150,47 @@ def test_members_of_which_one_cannot_be_saved_have_a_step_at_which_all_were(tmp_
     monkeypatch.undo()
     run.resume(values, folders)
     assert [len(checkpoints(folder / "checkpoints")) for folder in folders] == [2, 2]
+
+
+@pytest.mark.parametrize("how", ["a signal as its end is told", "killed after its end"])
+def test_a_stack_that_was_to_shrink_does_so_when_it_goes_on(tmp_path, how):
+    """Of four members the third to end leaves one alone, from just that step on."""
+    words = [*WORDS, "env.num_envs=2", "trainer.total_episodes=30", "trainer.total_steps=3000"]
+    words += ["memory.warmup_steps=100", "checkpoint.every_steps=150"]
+    values = [compose_config([*words, f"seed={seed}"]) for seed in range(4, 8)]
+    ends: list[int] = []
+    names = [str(m) for m in range(4)]
+    run.train(values, [tmp_path / "whole" / name for name in names], Watching(lambda e: _note_end(e, ends)))
+    third, last = ends[2:]
+    told: list[int] = []
+
+    class Stopping(Watching):
+        def on_run_end(self, member: int, summary: object) -> None:
+            if how == "killed after its end" and member == third:
+                raise RuntimeError(how)
+
+    def tell(event: Event) -> None:
+        _note_end(event, told)
+        if how != "killed after its end" and told == ends[:3]:
+            told.append(-1)
+            signal.raise_signal(signal.SIGTERM)
+
+    folders = [tmp_path / "run" / name for name in names]
+    with suppress(RuntimeError):
+        run.train(values, folders, Stopping(tell))
+    summaries = [folder / "summary.json" for folder in folders]
+    unfinished = [
+        m for m, one in enumerate(summaries) if not one.exists() or json.loads(one.read_text())["status"] != "completed"
+    ]
+    assert last in unfinished
+    run.resume([values[m] for m in unfinished], [folders[m] for m in unfinished])
+    for m in (third, last):
+        states = [load_state(checkpoints(tmp_path / name / str(m) / "checkpoints")[-1]) for name in ("whole", "run")]
+        assert states[0]["population"]["members"] == states[1]["population"]["members"]
+        parameters = [state["trainer"]["learner"]["parameters"] for state in states]
+        assert torch.equal(*parameters)
+
+
+def _note_end(event: Event, ends: list[int]) -> None:
+    if isinstance(event, End):
+        ends.append(event.member)
