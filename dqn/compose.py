@@ -175,6 +175,9 @@ def explain_composition(error: Exception, overrides: Sequence[str]) -> UserError
     if isinstance(error, ConfigCompositionException) and match:
         key, within = match.group(1).partition("@")[0], str(getattr(error.__cause__, "full_key", None) or "")
         return _unknown_key(within if within.startswith(f"{key}.") else key, overrides)  # key={within:...}
+    if isinstance(error, re.error):  # Hydra puts these separators into a regular expression as they are
+        key, _, value = next((word for word in overrides if "override_dirname" in word), "hydra.job").partition("=")
+        return UserError(key, value, f"cannot be part of a regular expression: {error}")
     return in_hydras_words(error, overrides, _groups())
 
 

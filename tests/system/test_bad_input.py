@@ -93,6 +93,10 @@ MISTAKES = {
         ["algorithm=null"],
         "algorithm=null: no such option; choose one of c51, double_dqn, dqn, fqf, iqn, munchausen_dqn, ",
     ),
+    "separator of Hydra's": (
+        ["hydra.job.config.override_dirname.kv_sep='\\\\'"],
+        "hydra.job.config.override_dirname.kv_sep='\\\\': cannot be part of a regular expression: bad escape",
+    ),
     "cycle": (["seed=${seed}"], "seed=${seed}: Recursive interpolation detected"),
     "numbers for a group": (["-m", "algorithm=range(1,3)"], "algorithm=range(1,3): no such option; choose one of"),
     "interval without a search": (["-m", "seed=interval(0,1)"], "seed=interval(0,1): an interval is for a search"),
