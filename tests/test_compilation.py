@@ -89,6 +89,7 @@ def test_compiled_and_uncompiled_runs_learn_the_same_and_repeat_themselves(
 
 
 @needs_compiler
+@pytest.mark.long
 def test_a_population_whose_environments_are_tensors_is_compiled_too(make_config, cache, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     words = [*SMALL, "env.backend=torch", "trainer.total_steps=120"]

@@ -85,6 +85,7 @@ def _schema_classes() -> list[type]:
 ROLLOUT = ["env.num_envs=2", "trainer.learn_every_steps=1000", "trainer.updates_per_learn=500"]
 
 
+@pytest.mark.long
 def test_no_field_is_dead(make_config, tmp_path, monkeypatch):
     """Whole runs over all kinds of parts read every field, in code that is more than a check."""
     read: set[tuple[str, str]] = set()

@@ -41,7 +41,7 @@ KINDS = {
 
 # What others have parts of.
 WITHOUT_LOSS = ("c51", "quantiles", "implicit quantiles", "munchausen, implicit", "proposed fractions", "rainbow")
-SELDOM = ("ranks", "priorities", "munchausen, implicit", "double Q-learning", "munchausen")
+SELDOM = ("ranks", "priorities", "munchausen, implicit", "double Q-learning", "munchausen", "quantiles", "c51")
 
 
 @pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.long] * (kind in SELDOM)) for kind in KINDS])

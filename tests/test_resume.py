@@ -83,7 +83,7 @@ def traced(trainer: Trainer) -> tuple[list[Event], dict[int, tuple[int, Any]]]:
     ("kind", "count"),
     [
         *(
-            pytest.param(kind, 1, id=f"{kind}, alone", marks=[pytest.mark.long] * (kind == "atari, compressed"))
+            pytest.param(kind, 1, id=f"{kind}, alone", marks=[pytest.mark.long] * kind.startswith("atari"))
             for kind in KINDS
         ),
         *(

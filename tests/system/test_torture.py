@@ -234,7 +234,7 @@ def tortured(kind: str, number: int, whole: Path, seconds: float, folder: Path, 
 @pytest.mark.parametrize(
     ("kind", "count", "most_kills"),
     [
-        *((kind, 1, 2) for kind in ("grid world", "cartpole stack", "breakout")),
+        *((kind, 1, 2) for kind in ("cartpole stack", "breakout")),
         *(pytest.param(kind, 12, 5, marks=pytest.mark.torture, id=f"{kind}-long") for kind in KINDS),
     ],
 )
