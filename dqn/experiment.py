@@ -7,7 +7,7 @@ everything but traits, so what is not a trait is read from the first.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -261,6 +261,18 @@ def resolve_device(name: str) -> torch.device:
     if name == "cuda":  # by its full name, so that devices can be compared
         name = f"cuda:{torch.cuda.current_device()}"
     return torch.device(name)
+
+
+def compiled_as(form: Mapping[str, Any], device: str) -> dict[str, str]:
+    """The override by which training is compiled, or not, as it was; none where this device is of another kind.
+
+    Args:
+        form: then, see `Trainer.form`.
+        device: as the config names it.
+    """
+    if resolve_device(device).type != form["device"]:
+        return {}
+    return {"trainer.compile": "always" if form["compiled"] else "never"}
 
 
 def _memory_device(config: Config, network_device: torch.device) -> torch.device:

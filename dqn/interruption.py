@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -31,6 +31,9 @@ class PlayInterruptedError(Exception):
 
 
 Handlers = dict[int, Any]
+
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_HANGUP = getattr(signal, "SIGHUP", None)
 
 
 class _Asked:
@@ -56,7 +59,7 @@ def terminable() -> Iterator[None]:
         _let_the_next_be_abrupt(before)
         raise KeyboardInterrupt
 
-    with _handled(("SIGINT", "SIGTERM", "SIGHUP"), end) as asked.before:
+    with _handled(end) as asked.before:
         _asked.append(asked)
         try:
             yield
@@ -74,18 +77,17 @@ def interruptible(loop: Interruptible) -> Iterator[None]:
         if loop.is_preparing:
             raise KeyboardInterrupt
 
-    with _handled(("SIGINT", "SIGTERM", "SIGHUP"), ask_to_stop):
+    with _handled(ask_to_stop):
         if any(asked.to_stop for asked in _asked):
             loop.interrupted = True
         yield
 
 
 @contextmanager
-def _handled(names: Iterable[str], handler: Callable[[Handlers], None]) -> Iterator[Handlers]:
-    """While inside, these signals are handled so, if the system has them and nobody said that they be ignored.
+def _handled(handler: Callable[[Handlers], None]) -> Iterator[Handlers]:
+    """While inside, the signals that nobody said are to be ignored are handled so.
 
     Args:
-        names: of the signals.
         handler: is given what is yielded.
 
     Yields:
@@ -94,8 +96,7 @@ def _handled(names: Iterable[str], handler: Callable[[Handlers], None]) -> Itera
     if threading.current_thread() is not threading.main_thread():
         yield {}  # only the main thread may set handlers
         return
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
     before = {number: of_it for number, of_it in before.items() if of_it not in (signal.SIG_IGN, None)}
     try:
         for number in before:
@@ -115,6 +116,5 @@ def _let_the_next_be_abrupt(before: Handlers) -> None:
     _restore(before)
     for asked in reversed(_asked):
         _restore(asked.before)
-    for number in before:
-        if number == getattr(signal, "SIGHUP", None):
-            signal.signal(number, signal.SIG_IGN)
+    if _HANGUP in before:
+        signal.signal(_HANGUP, signal.SIG_IGN)

@@ -17,7 +17,7 @@ from dqn.compose import with_values
 from dqn.config import Config
 from dqn.cores import available_cores
 from dqn.errors import EnvironmentRaisedError, TrainingError, UserError
-from dqn.experiment import build_trainer, resolve_device
+from dqn.experiment import build_trainer, compiled_as
 from dqn.faults import disk_errors_explained
 from dqn.member import Member, changed_traits
 from dqn.observers.base import Watcher
@@ -190,8 +190,8 @@ def _rounding(state: dict[str, Any], values: Values) -> dict[str, Any]:
     population = state["population"]
     as_before: dict[str, Any] = {}
     settings = values["trainer"]
-    if settings["compile"] == "auto" and resolve_device(settings["device"]).type == population["device"]:
-        as_before["trainer.compile"] = "always" if population["compiled"] else "never"
+    if settings["compile"] == "auto":
+        as_before |= compiled_as(population, settings["device"])
     threads: int = population["threads"]
     if threads <= available_cores():
         return {**as_before, "trainer.threads": threads}

@@ -71,13 +71,15 @@ class Periods:
 
     def next_stop(self, steps: int) -> int:
         """The first step after `steps` at which one of them is due."""
-        periods = [self.log_steps, self.evaluation_steps, self.pause_steps]
-        return min((steps // period + 1) * period for period in periods if period is not None)
+        return min((steps // period + 1) * period for period in self._set)
 
     def last_stop(self, steps: int) -> int:
         """The last step up to `steps` at which one of them was due, or 0."""
-        periods = [self.log_steps, self.evaluation_steps, self.pause_steps]
-        return max(steps // period * period for period in periods if period is not None)
+        return max(steps // period * period for period in self._set)
+
+    @property
+    def _set(self) -> list[int]:
+        return [period for period in (self.log_steps, self.evaluation_steps, self.pause_steps) if period is not None]
 
 
 class Trainer:

@@ -202,18 +202,16 @@ class Training:
         else:
             recordings = detached(recordings)
         saves, circumstances = [], {"threads": torch.get_num_threads(), **trainer.form}
-        for m in trainer.remaining:
+        remaining = [self._members[self._numbers[m]] for m in trainer.remaining]
+        for m, member in zip(trainer.remaining, remaining, strict=True):
             population = {"members": self._population, "place": m, **circumstances}
             of_member = detached(members.select(state, [m]))
-            member = self._members[self._numbers[m]]
             saves.append(member.saves(trainer.steps, of_member, population, self._seconds, recordings[m], oldest_call))
-
-        written = [self._members[self._numbers[m]] for m in trainer.remaining]
 
         def write() -> None:
             for save in saves:
                 save()
-            for member in written:
+            for member in remaining:
                 member.prune()
 
         self.writer.start(write, deadline_step)

@@ -24,7 +24,7 @@ from dqn.config import Config
 from dqn.cores import available_cores
 from dqn.errors import UserError
 from dqn.events import End, Episode, Event, Pause
-from dqn.experiment import build_trainer, resolve_device
+from dqn.experiment import build_trainer, compiled_as
 from dqn.interruption import interruptible
 from dqn.observers.metrics_file import OF_THE_CLOCK, record_of
 from dqn.observers.progress import ProgressBar
@@ -284,8 +284,8 @@ def _configs(
     began = was
     for resumed in was.get("resumed", []):
         began = {**began, **resumed} if resumed["step"] == 0 else began  # it began again
-    if "compiled" in began and resolve_device(own["trainer"]["device"]).type == began["device"]:
-        as_then["trainer.compile"] = "always" if began["compiled"] else "never"
+    if "compiled" in began:
+        as_then |= compiled_as(began, own["trainer"]["device"])
     values = [with_values(own, _traits(read_run_config(one, "run", modules), own) | as_then) for one in folders]
     configs = [validate(Config, one) for one in values]
     return configs, names.index(folder.path.name) if folder.path.name in names else 0

@@ -66,16 +66,19 @@ def on_line(start, end, delay, duration, step):
     return start + (end - start) * min(max((step - delay) / duration, 0.0), 1.0)
 
 
+def words_of_line(schedule, line):
+    names = ("start", "end", "delay_steps", "duration_steps")
+    return [f"{schedule}.{name}={value}" for name, value in zip(names, line, strict=True)]
+
+
 @pytest.mark.parametrize("kind", PRIORITIES)
 def test_losses_have_the_papers_weights_with_the_exponent_of_their_step(kind, make_config):
     """(N P)^-beta over the greatest of the batch (arXiv 1511.05952, section 3.4), beta by each member's own line."""
     lines = [(0.4, 1.0, 0, 80), (0.1, 0.5, 40, 20)]
-    names = ("start", "end", "delay_steps", "duration_steps")
     trainer = build_trainer(
         [
             make_config(
-                *(*SMALL, *PRIORITIES[kind], f"seed={seed}"),
-                *(f"memory.importance_exponent.{name}={value}" for name, value in zip(names, line, strict=True)),
+                *(*SMALL, *PRIORITIES[kind], f"seed={seed}"), *words_of_line("memory.importance_exponent", line)
             )
             for seed, line in enumerate(lines)
         ]
@@ -96,12 +99,11 @@ def test_losses_have_the_papers_weights_with_the_exponent_of_their_step(kind, ma
 
 def test_an_update_learns_with_the_rate_of_its_step(make_config):
     lines = [(1.0, 0.1, 0, 80), (0.7, 0.2, 40, 20)]
-    names = ("start", "end", "delay_steps", "duration_steps")
     trainer = build_trainer(
         [
             make_config(
                 *(*SMALL, f"seed={seed}", f"optimizer.learning_rate={1e-3 * (1 + seed)}"),
-                *(f"optimizer.learning_rate_schedule.{name}={v}" for name, v in zip(names, line, strict=True)),
+                *words_of_line("optimizer.learning_rate_schedule", line),
             )
             for seed, line in enumerate(lines)
         ]
